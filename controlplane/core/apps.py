@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class CoreConfig(AppConfig):
+    """Ground floor: what two or more apps need, and the database's ground. Imports no app."""
+
+    name = "controlplane.core"
+    label = "cp_core"
+    verbose_name = "Control plane core"
+    default_auto_field = "django.db.models.BigAutoField"
