@@ -1,9 +1,25 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.apps import AppConfig
 
 
 class AuditingConfig(AppConfig):
     name = "auditing"
     label = "cp_auditing"
+    verbose_name = "Auditing and usage"
     default_auto_field = "django.db.models.BigAutoField"
+    audit_exempt: ClassVar[dict[str, str]] = {
+        "AuditLog": "is the audit log",
+        "InferenceRequest": "is a log itself, append-only",
+        "InFlightRequest": "traffic, not configuration; ends as a fact of the log",
+        "DeadLetter": "refused input, kept whole; its resolution is recorded as an event",
+    }
+
+    def ready(self) -> None:
+        from auditing.ingest import LOG
+        from controlplane.core import partitions
+
+        partitions.register(partitions.PartitionedLog("cp_auditing_auditlog"))
+        partitions.register(LOG)

@@ -67,6 +67,8 @@ DATABASES = {
     }
 }
 
+AUTHENTICATION_BACKENDS = ["tenants.backends.TenantBackend"]
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # an e-mail is unique in its tenant, and the backend knows it
 AUTH_USER_MODEL = "cp_tenants.User"
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",

@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.apps import AppConfig
 
 
 class TenantsConfig(AppConfig):
     name = "tenants"
     label = "cp_tenants"
+    verbose_name = "Tenants"
     default_auto_field = "django.db.models.BigAutoField"
+    audit_exempt: ClassVar[dict[str, str]] = {
+        "User_groups": "of operators only; what a tenant's user may do is its role",
+        "User_user_permissions": "of operators only; what a tenant's user may do is its role",
+    }
+
+    def ready(self) -> None:
+        from auditing import directory
+        from tenants.directory import TenantDirectory
+
+        directory.register(TenantDirectory())

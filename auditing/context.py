@@ -1,0 +1,98 @@
+"""Who is acting and why: carried to every audit row of a transaction, those of triggers too."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.db import connections, transaction
+
+from auditing.redaction import redact_text
+from controlplane.core.conf import conf
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """type: operator, user, api_key, command, system, database or anonymous. id: stable; label: for people."""
+
+    type: str
+    id: str = ""
+    label: str = ""
+    role: str = ""
+
+
+_current: ContextVar[dict[str, Any]] = ContextVar("cp_audit", default={})  # noqa: B039 - never changed in place
+
+
+def actor_of(value: object) -> Actor:
+    """The actor behind a value: an Actor, an object with `audit_actor`, a user, or a plain string ("system")."""
+    if isinstance(value, Actor):
+        return value
+    told = getattr(value, "audit_actor", None)
+    if told is not None:
+        return Actor(*told)
+    if isinstance(value, str):
+        return Actor("system", value, value)
+    if isinstance(value, get_user_model()):
+        return Actor("operator", str(value.pk), str(value.get_username()))
+    return Actor("anonymous")
+
+
+def command_actor(name: str) -> Actor:
+    """The actor of a management command: its name, run by the user of the operating system."""
+    return Actor("command", name, getpass.getuser())
+
+
+def current() -> dict[str, Any]:
+    """What the open contexts of this thread or task have said, as in the setting `cp.audit`."""
+    return dict(_current.get())
+
+
+@contextmanager
+def audit_context(
+    actor: object = None,
+    reason: str = "",
+    request_id: str | None = None,
+    tenant: object = None,
+    *,
+    ip: str | None = None,
+    user_agent: str = "",
+    using: str | None = None,
+) -> Iterator[None]:
+    """Open a transaction whose audit rows carry this actor, reason and request.
+
+    actor: see `actor_of`; None keeps the outer one. tenant: row or id, for rows that have no tenant of their own. Values of
+    an inner context win, and are undone at its end. Text is redacted. It is one transaction-local setting, so rows written
+    by QuerySet.update(), bulk_create and raw SQL carry it too, and nothing outlives the transaction.
+    """
+    alias = using or conf.DATABASE
+    said: dict[str, Any] = {"reason": redact_text(reason), "request_id": request_id, "ip": ip, "user_agent": user_agent}
+    if actor is not None:
+        who = actor_of(actor)
+        said |= {"actor_type": who.type, "actor_id": who.id, "actor_label": who.label, "actor_role": who.role}
+    if tenant is not None:
+        said["tenant_id"] = str(tenant if isinstance(tenant, str | UUID) else getattr(tenant, "pk", ""))
+    outer = _current.get()
+    inner = {**outer, **{key: value for key, value in said.items() if value not in (None, "")}}
+    nested = connections[alias].in_atomic_block
+    with transaction.atomic(using=alias):
+        _set(alias, inner)
+        token = _current.set(inner)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+        if nested and not connections[alias].needs_rollback:
+            _set(alias, outer)  # a rollback, and the end of the outermost transaction, undo it by themselves
+
+
+def _set(alias: str, values: dict[str, Any]) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT set_config('cp.audit', %s, true)", [json.dumps(values) if values else ""])

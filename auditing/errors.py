@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from controlplane.core.errors import ControlPlaneError
+
+
+class AuditingError(ControlPlaneError):
+    """Base of the errors of auditing; `code` is the name in snake case."""
+
+    code = "auditing_error"
+
+
+class AuditUnavailable(AuditingError):
+    """The database did not answer. Running the same call again is safe."""
+
+    code = "audit_unavailable"
+    http_status = 503
+
+
+class InvalidRow(AuditingError):
+    """A value that a log does not take; the message names the field."""
+
+    code = "invalid_row"
+    http_status = 422
+
+
+class RequestError(AuditingError):
+    """An inference request cannot be started or finished. id, status: of the row that stands in the way, if any."""
+
+    def __init__(self, message: str, *, id: object = None, status: str = "") -> None:
+        self.id, self.status = id, status
+        super().__init__(message=message)
+
+
+class DuplicateRequest(RequestError):
+    """The request id is in flight or finished already."""
+
+    code = "duplicate_request"
+    http_status = 409
+
+
+class ConflictingDuplicate(RequestError):
+    """The request was finished before, with another outcome."""
+
+    code = "conflicting_duplicate"
+    http_status = 409
+
+
+class UnknownRequest(RequestError):
+    """No request of that id is in flight or finished."""
+
+    code = "unknown_request"
+    http_status = 404
+
+
+class InvalidCursor(AuditingError):
+    """The cursor is damaged, or of other filters: start at the first page."""
+
+    code = "invalid_cursor"
+    messages = {"invalid_cursor": "The cursor is damaged or belongs to other filters. Start again at the first page."}
+
+
+class InvalidWindow(AuditingError):
+    """A span of time that is naive, empty or reversed."""
+
+    code = "invalid_window"
+
+
+class AppendOnly(AuditingError):
+    """A log refuses UPDATE and DELETE."""
+
+    code = "append_only"
+    http_status = 409
+    messages = {
+        "append_only": "A log is append-only: UPDATE and DELETE are refused. Record a correction as a new row; "
+        "whole months are retired by retention."
+    }
+
+
+class InvalidImport(AuditingError):
+    """A file or mapping that cannot be read as a usage log at all; the message says where."""
+
+    code = "invalid_import"
+    http_status = 422

@@ -1,0 +1,269 @@
+"""Finished calls of elsewhere, by the thousand: validated, staged by COPY, written once, refused rows kept aside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db.backends.utils import CursorWrapper
+
+from auditing.directory import directory
+from auditing.errors import AuditUnavailable
+from auditing.redaction import redact
+from auditing.validation import COLUMNS, Fact, Refusal, validate
+from controlplane.core import partitions
+from controlplane.core.bulk import stage
+from controlplane.core.ids import NIL, now, uuid7
+
+LOG = partitions.PartitionedLog("cp_auditing_inferencerequest", local_unique=("tenant_id", "request_id"))
+
+MAX_REJECTIONS = 1000
+_BORDER = timedelta(hours=48)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a row was refused. row: its number in the source, from 1."""
+
+    row: int
+    code: str
+    field: str
+    message: str
+
+
+@dataclass(slots=True)
+class IngestResult:
+    """inserted + duplicates + rejected = rows read, always. rejections: the first 1,000, in the order of the rows."""
+
+    inserted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    rejections: list[Rejection] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        return self.inserted + self.duplicates + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row of a file that could not be read as a row at all: its line, and why."""
+
+    line: bytes
+    code: str
+    message: str
+
+
+_Numbered = tuple[int, Mapping[str, Any] | RawRow]
+
+
+def ingest(
+    rows: Iterable[_Numbered],
+    *,
+    source: str,
+    origin: str = "",
+    historical: bool = False,
+    batch_size: int = 5000,
+    progress: Callable[[int], None] | None = None,
+    using: str,
+) -> IngestResult:
+    """Write finished calls; rows: (number, mapping keyed by column), read once, at most `batch_size` of them held.
+
+    source: `ingest` or `import`. origin: where the rows come from, for the dead letters (default: source). historical:
+    created_at may be older than 35 days, to 2020. progress: called with the rows read so far.
+    The same request twice (equal model, status, tokens, cost) is a duplicate, however often it is given; another one under
+    the same request id is rejected as `conflicting_duplicate`. A rejected row is kept whole in DeadLetter, once.
+    Each batch is one transaction. Raises AuditUnavailable, with `.result` so far, when the database is gone: running all
+    again is safe.
+    """
+    result = IngestResult()
+    remaining = iter(rows)
+    while batch := list(islice(remaining, batch_size)):
+        try:
+            _write_batch(batch, result, source, origin or source, historical, using)
+        except (OperationalError, InterfaceError) as error:
+            unavailable = AuditUnavailable(
+                message=f"The database is away after {result.read} rows. Run the same import again: it continues."
+            )
+            unavailable.result = result  # type: ignore[attr-defined]
+            raise unavailable from error
+        if progress:
+            progress(result.read)
+    return result
+
+
+def _write_batch(
+    batch: list[_Numbered], result: IngestResult, source: str, origin: str, historical: bool, using: str
+) -> None:
+    present = now()
+    zones = _zones(batch)
+    facts: list[tuple[int, Fact]] = []
+    refused: list[tuple[int, Refusal]] = []
+    for number, row in batch:
+        if isinstance(row, RawRow):
+            refused.append((number, Refusal(row.code, "", row.message)))
+            continue
+        checked = validate(row, present=present, zones=zones, source=source, historical=historical)
+        if isinstance(checked, Fact):
+            facts.append((number, checked))
+        else:
+            refused.append((number, checked))
+    given = dict(batch)
+    partitions.ensure(LOG, present, months={partitions.month_of(fact.created_at) for _, fact in facts}, using=using)
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        inserted, duplicates, more = _write_or_bisect(cursor, facts, using)
+        refused = sorted([*refused, *more], key=lambda pair: pair[0])
+        _keep_aside(cursor, [(number, refusal, given[number]) for number, refusal in refused], origin)
+    result.inserted += inserted
+    result.duplicates += duplicates
+    result.rejected += len(refused)
+    room = MAX_REJECTIONS - len(result.rejections)
+    result.rejections += [Rejection(number, r.code, r.field, r.message) for number, r in refused[:room]]
+
+
+_Written = tuple[int, int, list[tuple[int, Refusal]]]
+
+
+def _write_or_bisect(cursor: CursorWrapper, facts: list[tuple[int, Fact]], using: str) -> _Written:
+    """inserted, duplicates, refused. What the database refuses all the same is found by halving."""
+    if not facts:
+        return 0, 0, []
+    try:
+        with transaction.atomic(using=using):
+            return _write(cursor, facts)
+    except (OperationalError, InterfaceError):
+        raise
+    except (DatabaseError, ValueError) as error:
+        if len(facts) == 1:
+            state = getattr(error.__cause__, "sqlstate", None) or "—"
+            message = f"The database refused the row (SQLSTATE {state}): {str(error).splitlines()[0]}"
+            return 0, 0, [(facts[0][0], Refusal("database_refused", "", message))]
+    middle = len(facts) // 2
+    first = _write_or_bisect(cursor, facts[:middle], using)
+    second = _write_or_bisect(cursor, facts[middle:], using)
+    return first[0] + second[0], first[1] + second[1], [*first[2], *second[2]]
+
+
+_NEIGHBOUR = """
+    DELETE FROM cp_ingest s USING cp_auditing_inferencerequest f
+    WHERE f.tenant_id = s.tenant_id AND f.request_id = s.request_id AND f.adjusts IS NULL
+        AND f.id >= %s AND f.id < %s
+        AND date_trunc('month', f.created_at, 'UTC') <> date_trunc('month', s.created_at, 'UTC')
+    RETURNING s.cp_row, (s.model, s.status, s.prompt_tokens, s.completion_tokens, s.cost)
+        IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens, f.cost)
+"""
+_COLUMN_LIST = ", ".join(COLUMNS)
+_INSERT = (
+    "INSERT INTO cp_auditing_inferencerequest (" + _COLUMN_LIST + ") "  # noqa: S608 - constants
+    "SELECT " + _COLUMN_LIST + " FROM cp_ingest ORDER BY cp_row ON CONFLICT DO NOTHING"
+)
+_COMPARE = """
+    SELECT s.cp_row, (s.model, s.status, s.prompt_tokens, s.completion_tokens, s.cost)
+        IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens, f.cost)
+    FROM cp_ingest s JOIN cp_auditing_inferencerequest f
+        ON f.tenant_id = s.tenant_id AND f.request_id = s.request_id AND f.adjusts IS NULL
+    WHERE f.id >= %s AND f.id < %s AND date_trunc('month', f.created_at, 'UTC') = date_trunc('month', s.created_at, 'UTC')
+"""
+
+
+def _write(cursor: CursorWrapper, facts: list[tuple[int, Fact]]) -> _Written:
+    stage(cursor, "cp_ingest", LOG.table, COLUMNS, (fact.values for _, fact in facts))
+    low, high = UUID(int=min(f.id.int for _, f in facts)), UUID(int=max(f.id.int for _, f in facts))
+    known = _already_next_door(cursor, facts, low, high)
+    cursor.execute(_INSERT)
+    inserted = cursor.rowcount
+    if inserted < len(facts) - len(known):
+        # Some were there: read them all back, and tell the equal ones from the others.
+        first, last = _month_edges(low, high)
+        cursor.execute(_COMPARE, [first, last])
+        known |= dict(cursor.fetchall())
+    cursor.execute("DROP TABLE cp_ingest")
+    conflicts = [
+        (
+            facts[row - 1][0],
+            Refusal("conflicting_duplicate", "request_id", _CONFLICT.format(facts[row - 1][1].request_id)),
+        )
+        for row, equal in sorted(known.items())
+        if not equal
+    ]
+    return inserted, len(facts) - inserted - len(conflicts), conflicts
+
+
+_CONFLICT = "Request id {} is there already, with another model, status, usage or cost. The first row stays."
+
+
+def _already_next_door(
+    cursor: CursorWrapper, facts: Sequence[tuple[int, Fact]], low: UUID, high: UUID
+) -> dict[int, bool]:
+    """Staged rows near a month's border that stand in the neighbouring month: the local unique index cannot see them."""
+    near = [
+        fact
+        for _, fact in facts
+        if partitions.month_of(fact.created_at - _BORDER) != partitions.month_of(fact.created_at + _BORDER)
+    ]
+    if not near:
+        return {}
+    for tenant, month in sorted(
+        {(f.tenant_id.hex, f"{partitions.month_of(f.created_at - _BORDER):%Y%m}") for f in near}
+    ):
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))", ["cp_ingest", tenant + month])
+    width = int(_BORDER.total_seconds() * 2000) << 80
+    cursor.execute(_NEIGHBOUR, [UUID(int=max(low.int - width, 0)), UUID(int=high.int + width)])
+    return dict(cursor.fetchall())
+
+
+def _month_edges(low: UUID, high: UUID) -> tuple[UUID, UUID]:
+    month = int(timedelta(days=31).total_seconds() * 1000) << 80
+    return UUID(int=max(low.int - month, 0)), UUID(int=high.int + month)
+
+
+def _zones(batch: list[_Numbered]) -> dict[UUID, str]:
+    """Time zones of the tenants that a batch names; a tenant that is not there is unknown."""
+    ids = set()
+    for _, row in batch:
+        if isinstance(row, Mapping):
+            try:
+                ids.add(row["tenant_id"] if isinstance(row["tenant_id"], UUID) else UUID(str(row["tenant_id"])))
+            except (KeyError, ValueError):
+                continue
+    return {id: facts.time_zone for id, facts in directory().tenants(ids).items()}
+
+
+def _keep_aside(
+    cursor: CursorWrapper, refused: list[tuple[int, Refusal, Mapping[str, Any] | RawRow]], origin: str
+) -> None:
+    letters = [_letter(number, refusal, row, origin) for number, refusal, row in refused]
+    cursor.executemany(
+        "INSERT INTO cp_auditing_deadletter (id, tenant_id, source, row_number, request_id, code, field, message, payload, "
+        "payload_bytes, sha256, resolution, resolved_by) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', '') "
+        "ON CONFLICT (tenant_id, source, row_number, sha256) DO NOTHING",
+        letters,
+    )
+
+
+_PAYLOAD_LIMIT = 16 * 1024 * 1024
+
+
+def _letter(number: int, refusal: Refusal, row: Mapping[str, Any] | RawRow, origin: str) -> list[Any]:
+    tenant, request_id = NIL, ""
+    if isinstance(row, RawRow):
+        payload = str(redact(row.line.decode("utf-8", "replace"))).encode()
+    else:
+        payload = json.dumps(redact(dict(row)), default=str, ensure_ascii=False).encode("utf-8", "replace")
+        request_id = str(row.get("request_id") or "").replace("\x00", "�")[:200]
+        try:
+            tenant = UUID(str(row.get("tenant_id")))
+        except ValueError:
+            tenant = NIL
+    return [
+        uuid7(), tenant, origin[:300], number, request_id, refusal.code, refusal.field, refusal.message,
+        payload[:_PAYLOAD_LIMIT], len(payload), hashlib.sha256(payload).digest(),
+    ]  # fmt: skip

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from django.db import models
+
+from controlplane.core.fields import created_at_field, id_field
+
+
+class DeadLetter(models.Model):
+    """A row that a log refused, whole, with the reason. Written by ingest; only its resolution ever changes.
+
+    payload: the row as UTF-8 JSON, or the raw line of a file, redacted. row_number: in the source, from 1.
+    """
+
+    class Resolution(models.TextChoices):
+        RETRIED = "retried"
+        DISCARDED = "discarded"
+
+    id = id_field()
+    created_at = created_at_field()
+    tenant_id = models.UUIDField(help_text="Nil: unknown.")
+    source = models.CharField(max_length=300, help_text="Where the row came from: a file's name, or the caller.")
+    row_number = models.BigIntegerField()
+    request_id = models.CharField(max_length=200, default="")
+    code = models.CharField(max_length=40)
+    field = models.CharField(max_length=64, default="")
+    message = models.TextField()
+    payload = models.BinaryField()
+    payload_bytes = models.BigIntegerField()
+    sha256 = models.BinaryField(max_length=32)
+    resolved_at = models.DateTimeField(null=True)
+    resolution = models.CharField(max_length=9, choices=Resolution, default="", blank=True)
+    resolved_by = models.TextField(default="")
+
+    class Meta:
+        db_table_comment = "A row that a log refused, whole, with the reason"
+        indexes = [models.Index(fields=["tenant_id", "-created_at"], name="deadletter_tenant_idx")]
+        constraints = [
+            # one refused row is kept once, however often its file is imported
+            models.UniqueConstraint(
+                fields=["tenant_id", "source", "row_number", "sha256"], name="cp_auditing_deadletter_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.row_number} {self.code}"

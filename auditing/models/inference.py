@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, NoReturn, Self
+from uuid import UUID
+
+from django.db import models
+
+from auditing import ingest, lifecycle, metrics
+from auditing.errors import AppendOnly
+from auditing.models.logs import LogQuerySet, current_xid, id_of
+from controlplane.core.conf import conf
+from controlplane.core.fields import id_field
+
+
+class InferenceRequestQuerySet(LogQuerySet["InferenceRequest"]):
+    def for_model(self, model: str) -> Self:
+        return self.filter(model=model)
+
+    def with_status(self, status: str) -> Self:
+        return self.filter(status=status)
+
+    def unpriced(self) -> Self:
+        return self.filter(pricing_status="unpriced")
+
+
+class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuerySet)):  # type: ignore[misc]
+    def start(
+        self,
+        *,
+        tenant: object,
+        provider: str,
+        model: str,
+        request_id: str | None = None,
+        requested_model: str | None = None,
+        app: object = None,
+        branch: object = None,
+        user: object = None,
+        api_key: object = None,
+        estimated_cost: Decimal | None = None,
+        deadline: timedelta = timedelta(minutes=10),
+        stream: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        time_zone: str | None = None,
+    ) -> UUID:
+        """Note a call that begins, in one statement; returns the id that its fact will have.
+
+        request_id: the caller's, unique in the tenant; None makes one. estimated_cost: US dollars. time_zone: the
+        tenant's, if the caller knows it, else it is looked up. Raises DuplicateRequest (with id and status) when the request
+        id is in flight or finished, InvalidRow for a value that does not fit.
+        """
+        ids = {"app_id": app, "branch_id": branch, "user_id": user, "api_key_id": api_key}
+        call = lifecycle.Start(
+            tenant_id=id_of(tenant),
+            provider=provider,
+            model=model,
+            request_id=request_id,
+            requested_model=requested_model if requested_model != model else None,
+            estimated_cost=estimated_cost,
+            deadline=deadline,
+            stream=stream,
+            metadata=dict(metadata) if metadata else None,
+            time_zone=time_zone,
+            **{name: None if value is None else id_of(value) for name, value in ids.items()},
+        )
+        return lifecycle.start(call, using=conf.DATABASE)
+
+    def running(self, id: UUID) -> None:
+        """Mark a pending call as sent to its provider. Raises UnknownRequest."""
+        lifecycle.running(id, using=conf.DATABASE)
+
+    def complete(
+        self,
+        id: UUID,
+        *,
+        usage: object,
+        cost: object = None,
+        latency_ms: int | None = None,
+        ttft_ms: int | None = None,
+    ) -> InferenceRequest:
+        """Finish a call that succeeded: one row leaves the calls in flight and one fact is written, or neither.
+
+        usage: read by attribute (lifecycle.Reported shows which). cost: None = unpriced, or an object with `total`, `status`,
+        `price_id`, `breakdown`. Finishing it again alike returns the same fact; differently raises
+        ConflictingDuplicate; a call never started UnknownRequest.
+        """
+        end = lifecycle.End("completed", usage=usage, cost=cost, latency_ms=latency_ms, ttft_ms=ttft_ms)
+        return self._finish(id, end)
+
+    def fail(
+        self,
+        id: UUID,
+        *,
+        error: str,
+        error_code: str = "provider_error",
+        billable: bool = False,
+        usage: object = None,
+        cost: object = None,
+        latency_ms: int | None = None,
+    ) -> InferenceRequest:
+        """Finish a call that failed. It costs 0, unless `billable` (a time-out the provider bills): then as `complete`."""
+        end = lifecycle.End(
+            "failed",
+            usage=usage,
+            cost=cost,
+            latency_ms=latency_ms,
+            error=error,
+            error_code=error_code,
+            free=not billable,
+        )
+        return self._finish(id, end)
+
+    def cancel(
+        self, id: UUID, *, usage: object = None, cost: object = None, latency_ms: int | None = None
+    ) -> InferenceRequest:
+        """Finish a call that its caller broke off; what was used is priced as for `complete`, nothing used costs 0."""
+        end = lifecycle.End(
+            "cancelled", usage=usage, cost=cost, latency_ms=latency_ms, free=usage is None and cost is None
+        )
+        return self._finish(id, end)
+
+    def ingest(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        source: str = "ingest",
+        origin: str = "",
+        historical: bool = False,
+        batch_size: int = 5000,
+        progress: Callable[[int], None] | None = None,
+    ) -> ingest.IngestResult:
+        """Write finished calls of elsewhere, by COPY: see `auditing.ingest.ingest`. Rows are numbered from 1."""
+        return ingest.ingest(
+            enumerate(rows, 1),
+            source=source,
+            origin=origin,
+            historical=historical,
+            batch_size=batch_size,
+            progress=progress,
+            using=conf.DATABASE,
+        )
+
+    def metrics(self, tenant: object, start: datetime, end: datetime) -> metrics.Metrics:
+        """Totals of a tenant over start <= created_at < end (aware, else InvalidWindow)."""
+        return metrics.metrics(id_of(tenant), start, end, using=conf.DATABASE)
+
+    def totals(
+        self, tenant: object, start: datetime, end: datetime, by: tuple[str, ...] = ("model",)
+    ) -> list[metrics.Total]:
+        """The same totals by group: app, branch, user, api_key, provider, model, day, month (in the tenant's zone).
+
+        tenant None: all tenants. Ordered by requests, most first; by day or month, in time.
+        """
+        return metrics.totals(None if tenant is None else id_of(tenant), start, end, by, using=conf.DATABASE)
+
+    def status(self, tenant: object, request_id: str) -> str | None:
+        """Status of a request, in flight or finished; None if there is none."""
+        running = InFlightRequest.objects.filter(tenant_id=id_of(tenant), request_id=request_id)
+        found = running.values_list("status", flat=True).first()
+        if found is None:
+            finished = self.for_tenant(tenant).for_request(request_id).filter(adjusts=None)
+            found = finished.order_by("-id").values_list("status", flat=True).first()
+        return found
+
+    def _finish(self, id: UUID, end: lifecycle.End) -> InferenceRequest:
+        names = [field.attname for field in InferenceRequest._meta.concrete_fields]
+        return InferenceRequest.from_db(conf.DATABASE, names, lifecycle.finish(id, end, names, using=conf.DATABASE))
+
+
+class InferenceRequest(models.Model):
+    """One finished call of a model: who called, what was used, what it cost, how it ended. No prompt, no answer.
+
+    Written when a call ends, or by ingest; never changes: a correction is a further row that `adjusts` it. Tokens: NULL =
+    not reported; prompt_tokens includes cached and cache-written ones, completion_tokens reasoning. cost: US dollars, NULL
+    exactly when unpriced: unknown is never 0. Plain ids: the subjects may be gone.
+    """
+
+    class Status(models.TextChoices):
+        COMPLETED = "completed"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        LOST = "lost"
+
+    class PricingStatus(models.TextChoices):
+        PRICED = "priced"
+        UNPRICED = "unpriced"
+        ESTIMATED = "estimated"
+        ADJUSTMENT = "adjustment"
+
+    class Source(models.TextChoices):
+        GATE = "gate"
+        INGEST = "ingest"
+        IMPORT = "import"
+        SWEEP = "sweep"
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    created_at = models.DateTimeField(help_text="When the call was accepted.")
+    booked_at = models.DateTimeField(null=True, help_text="When it counts, if not when it was accepted.")
+    request_id = models.CharField(max_length=200)
+    tenant_id = models.UUIDField()
+    app_id = models.UUIDField(null=True)
+    branch_id = models.UUIDField(null=True)
+    user_id = models.UUIDField(null=True)
+    api_key_id = models.UUIDField(null=True)
+    provider = models.CharField(max_length=64)
+    model = models.CharField(max_length=265)
+    requested_model = models.CharField(max_length=265, null=True)  # noqa: DJ001 - NULL = the same
+    status = models.CharField(max_length=9, choices=Status)
+    prompt_tokens = models.IntegerField(null=True)
+    completion_tokens = models.IntegerField(null=True)
+    cached_tokens = models.IntegerField(null=True)
+    cache_write_tokens = models.IntegerField(null=True)
+    reasoning_tokens = models.IntegerField(null=True)
+    other_units = models.JSONField(null=True)
+    cost = models.DecimalField(max_digits=24, decimal_places=12, null=True, help_text="US dollars")
+    pricing_status = models.CharField(max_length=10, choices=PricingStatus)
+    price_id = models.UUIDField(null=True)
+    cost_breakdown = models.JSONField(null=True)
+    latency_ms = models.IntegerField(null=True)
+    ttft_ms = models.IntegerField(null=True, help_text="Time to the first token, in milliseconds.")
+    stream = models.BooleanField(default=False)
+    error_code = models.CharField(max_length=64, default="")
+    error = models.CharField(max_length=2000, default="")
+    adjusts = models.UUIDField(null=True, help_text="The request that this row corrects.")
+    reason_code = models.CharField(max_length=16, default="")
+    reason = models.TextField(default="")
+    time_zone = models.CharField(max_length=64)
+    local_date = models.DateField(help_text="Day of the booking in the tenant's time zone of that moment.")
+    source = models.CharField(max_length=8, choices=Source)
+    metadata = models.JSONField(null=True)
+    schema = models.SmallIntegerField(default=1, editable=False)
+    xid = models.BigIntegerField(db_default=current_xid, editable=False)
+
+    keyset = ("id",)
+    objects = InferenceRequestManager()
+
+    class Meta:
+        db_table = "cp_auditing_inferencerequest"
+        verbose_name = "request"
+
+    def __str__(self) -> str:
+        return self.request_id
+
+    def save(self, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnly
+        super().save(**kwargs)
+
+    def delete(self, *args: object, **kwargs: object) -> NoReturn:
+        raise AppendOnly
+
+
+class InFlightRequestQuerySet(models.QuerySet["InFlightRequest"]):
+    def for_tenant(self, tenant: object) -> Self:
+        return self.filter(tenant_id=id_of(tenant))
+
+    def with_status(self, status: str) -> Self:
+        return self.filter(status=status)
+
+
+class InFlightRequest(models.Model):
+    """A call that is not finished. Written by `start`, removed by `complete`, `fail` and `cancel` with the fact they write.
+
+    `id` is the id the fact will have. Past its deadline the caller is taken for lost.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        RUNNING = "running"
+
+    id = id_field()
+    created_at = models.DateTimeField()
+    request_id = models.CharField(max_length=200)
+    tenant_id = models.UUIDField()
+    app_id = models.UUIDField(null=True)
+    branch_id = models.UUIDField(null=True)
+    user_id = models.UUIDField(null=True)
+    api_key_id = models.UUIDField(null=True)
+    provider = models.CharField(max_length=64)
+    model = models.CharField(max_length=265)
+    requested_model = models.CharField(max_length=265, null=True)  # noqa: DJ001 - NULL = the same
+    status = models.CharField(max_length=7, choices=Status, default=Status.PENDING)
+    estimated_cost = models.DecimalField(max_digits=24, decimal_places=12, null=True, help_text="US dollars")
+    deadline = models.DateTimeField()
+    stream = models.BooleanField(default=False)
+    time_zone = models.CharField(max_length=64)
+    metadata = models.JSONField(null=True)
+
+    objects = InFlightRequestQuerySet.as_manager()
+
+    class Meta:
+        db_table_comment = "A call that is not finished"
+        verbose_name = "request in flight"
+        verbose_name_plural = "requests in flight"
+        indexes = [models.Index(fields=["deadline"], name="inflight_deadline_idx")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant_id", "request_id"], name="cp_auditing_inflightrequest_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.request_id

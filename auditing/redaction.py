@@ -1,0 +1,58 @@
+"""Secrets never reach a log: by the name of a column or key, and by their look in any text.
+
+The same rules stand in sql/0001_redaction.up.sql for the triggers; a test drives both with the same corpus.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+REDACTED = "[redacted]"
+
+_NAMES = re.compile(
+    r"(password|passwd|secret|token|private_?key|api_?key|credential|credentials|authorization|cookie)(_hash)?$", re.I
+)
+# Ours keep their public prefix, which names the key without opening anything.
+_TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\b(cpk_(?:live|test)_[0-9A-Za-z]{12})_[0-9A-Za-z]{49}\b"), r"\1" + REDACTED),
+    (re.compile(r"\bcpr_[0-9A-Za-z]{49}\b"), REDACTED),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.S), REDACTED),
+    (re.compile(r"\b(Bearer|Basic) +[A-Za-z0-9._~+/=-]{8,}", re.I), r"\1 " + REDACTED),
+    (re.compile(r"\bsk-[A-Za-z0-9_-]{16,}"), REDACTED),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*"), REDACTED),
+    (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), REDACTED),
+    (re.compile(r"\bAIza[0-9A-Za-z_-]{35}"), REDACTED),
+    (re.compile(r"\bgh[pousr]_[0-9A-Za-z]{36,}"), REDACTED),
+    (re.compile(r"://([^/\s:@]+):[^@\s/]+@"), r"://\1:" + REDACTED + "@"),
+)
+_SUSPICIOUS = re.compile(r"cpk_|cpr_|PRIVATE KEY|bearer |basic |sk-|eyJ|AKIA|ASIA|AIza|gh[pousr]_|://[^/\s]*@", re.I)
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether a column or key of that name holds a secret: `client_secret` does, `prompt_tokens` and `api_key_id` do not."""
+    return _NAMES.search(name) is not None
+
+
+def redact_text(text: str) -> str:
+    """The text with everything that looks like a secret replaced."""
+    if not _SUSPICIOUS.search(text):
+        return text
+    for pattern, replacement in _TEXTS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def redact(value: Any, columns: Collection[str] = ()) -> Any:
+    """A JSON value without secrets, at any depth; keys in `columns` are secret too. None stays None."""
+    if isinstance(value, dict):
+        return {
+            key: REDACTED
+            if item is not None and (key in columns or names_a_secret(str(key)))
+            else redact(item, columns)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact(item, columns) for item in value]
+    return redact_text(value) if isinstance(value, str) else value

@@ -1,0 +1,106 @@
+"""Many rows at once: COPY into a temporary table, then one INSERT, in the caller's transaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+from django.db import connections, models, router, transaction
+from django.db.backends.utils import CursorWrapper
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from controlplane.core.errors import ControlPlaneError
+
+_CONTEXT = re.compile(r"COPY \S+, line (\d+)(?:, column (\w+))?")
+
+
+class BadRow(ControlPlaneError):
+    """A row that the database cannot take. row: its number, from 1; column: its column, where the server names it."""
+
+    code = "bad_row"
+    http_status = 422
+
+    def __init__(self, row: int | None, column: str | None, reason: str) -> None:
+        self.row, self.column = row, column
+        super().__init__(
+            message=f"Row {row}, column {column}: {reason} Nothing was written; mend the row and try again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """inserted + updated + duplicates = rows given. duplicates: left as they were, or given twice in one call."""
+
+    inserted: int
+    updated: int
+    duplicates: int
+
+
+def copy_rows(
+    model: type[models.Model],
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    on_conflict: Literal["error", "ignore", "update"] = "error",
+    unique: Sequence[str] = ("id",),
+    using: str | None = None,
+) -> CopyResult:
+    """Write rows (values in the order of `columns`, database column names) into the table of `model`.
+
+    on_conflict: "error" raises IntegrityError; "ignore" keeps what is there; "update" takes the new values, matched by the
+    columns of `unique`, where of several rows with one key the last wins. Raises BadRow, with nothing written.
+    """
+    alias = using or router.db_for_write(model)
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        given = stage(cursor, "cp_staged", model._meta.db_table, columns, rows)
+        names = sql.SQL(", ").join(map(sql.Identifier, columns))
+        target, keys = sql.Identifier(model._meta.db_table), sql.SQL(", ").join(map(sql.Identifier, unique))
+        insert = sql.SQL("INSERT INTO {} ({}) ").format(target, names)
+        if on_conflict == "update":
+            query = insert + sql.SQL(
+                "SELECT DISTINCT ON ({keys}) {names} FROM cp_staged ORDER BY {keys}, cp_row DESC "
+                "ON CONFLICT ({keys}) DO UPDATE SET {sets} RETURNING (xmax = 0)"
+            ).format(
+                keys=keys,
+                names=names,
+                sets=sql.SQL(", ").join(
+                    sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in columns if name not in unique
+                ),
+            )
+        else:
+            tail = sql.SQL("SELECT {} FROM cp_staged ORDER BY cp_row").format(names)
+            query = insert + tail + sql.SQL(" ON CONFLICT DO NOTHING" if on_conflict == "ignore" else "")
+        cursor.execute(query)
+        fresh = [row[0] for row in cursor.fetchall()] if on_conflict == "update" else [True] * cursor.rowcount
+        cursor.execute("DROP TABLE cp_staged")
+    inserted = sum(fresh)
+    return CopyResult(inserted, len(fresh) - inserted, given - len(fresh))
+
+
+def stage(cursor: CursorWrapper, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """COPY rows into a temporary table `name` with those columns of `table` and cp_row (1, 2, …). Returns their number.
+
+    The table lives to the end of the transaction at most. dict values become jsonb. Raises BadRow.
+    """
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    temporary = sql.Identifier(name)
+    cursor.execute(
+        sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            temporary, names, sql.Identifier(table)
+        )
+    )
+    cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN cp_row bigint GENERATED ALWAYS AS IDENTITY").format(temporary))
+    count = 0
+    try:
+        with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(temporary, names)) as copy:
+            for row in rows:
+                copy.write_row([Jsonb(value) if isinstance(value, dict) else value for value in row])
+                count += 1
+    except psycopg.DataError as error:
+        found = _CONTEXT.search(error.diag.context or "")
+        number, column = (int(found[1]), found[2]) if found else (None, None)
+        raise BadRow(number, column, f"{error.diag.message_primary or error}.") from error
+    return count

@@ -1,0 +1,53 @@
+"""The one setting of the apps: the dict `CONTROLPLANE`, with these defaults, looked up live at each use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+
+class Conf:
+    """Defaults of the keys of `CONTROLPLANE`. A sibling project sets what differs; an unknown key fails `check`."""
+
+    DATABASE: str = "default"
+    """Alias of the control plane's database in this project's DATABASES."""
+
+    MIGRATE: bool = False
+    """Whether this project migrates our tables: only the control plane itself, and a sibling's tests."""
+
+    ENCRYPTION_KEYS: tuple[str, ...] = ()
+    """Fernet keys for encrypted columns, newest first: the first writes, all read."""
+
+    AUDIT_DIRECTORY: Any = None
+    """Object, or dotted path of one, that tells auditing about tenants (auditing.directory.Directory)."""
+
+    AUDIT_TRUSTED_PROXIES: tuple[str, ...] = ()
+    """Networks (CIDR) whose X-Forwarded-For is believed when the caller's address is recorded."""
+
+    API_KEY_MAX_GRACE: int = 7 * 86_400
+    """Longest grace of a rotation, in seconds."""
+
+    API_KEY_MAX_SECRETS: int = 5
+    """Live secrets that one API key may have at a time."""
+
+    API_KEY_PURGE_AFTER: int = 90 * 86_400
+    """Seconds after its end that a secret is kept before `keys_purge` removes it."""
+
+    API_KEY_PEPPERS: dict[int, str] = {}
+    """Peppers of key digests by version, hex of at least 32 bytes; the highest writes. Empty: plain SHA-256."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.isupper():
+            given: dict[str, Any] = getattr(settings, "CONTROLPLANE", {})
+            if name in given:
+                return given[name]
+        return super().__getattribute__(name)
+
+
+conf = Conf()
+
+
+def known_keys() -> set[str]:
+    """Names that CONTROLPLANE may hold."""
+    return {name for name in Conf.__annotations__ if name.isupper()}

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+from tenants.models.fields import Status
+from tenants.models.key import APIKey, APIKeySecret, Issued
+from tenants.models.tenant import App, Branch, Tenant
+from tenants.models.user import User, UserApp
+from tenants.roles import Role
+
+__all__ = ["APIKey", "APIKeySecret", "App", "Branch", "Issued", "Role", "Status", "Tenant", "User", "UserApp"]

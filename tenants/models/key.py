@@ -1,0 +1,472 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.core.validators import RegexValidator
+from django.db import IntegrityError, models, transaction
+from django.db.models.functions import Least
+
+from auditing.context import audit_context
+from controlplane.core.conf import conf
+from controlplane.core.constraints import TenantForeignKey, json_object
+from controlplane.core.fields import created_at_field, id_field, updated_at_field
+from controlplane.core.ids import now, uuid7
+from tenants import tokens, verification
+from tenants.errors import KeyOperationError
+from tenants.models.fields import json_field
+from tenants.models.tenant import App, Branch, Tenant
+from tenants.models.user import User
+
+SCOPE = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
+MAX_SCOPES, MAX_MODELS, MAX_TAGS, MAX_METADATA = 64, 1000, 32, 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A key that was just issued or rotated. token: in clear, here and never again; the repr hides it."""
+
+    key: APIKey
+    secret: APIKeySecret
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Issued(key={self.key.pk}, kid={self.secret.kid!r})"
+
+
+class APIKeyQuerySet(models.QuerySet["APIKey"]):
+    def for_tenant(self, tenant: Tenant) -> Self:
+        return self.filter(tenant=tenant)
+
+    def for_app(self, app: App) -> Self:
+        return self.filter(tenant_id=app.tenant_id, app=app)
+
+    def live(self, at: datetime | None = None) -> Self:
+        """Keys that are neither revoked nor disabled nor expired at the instant (default: now)."""
+        ended = models.Q(expires_at__lte=at or now())
+        return self.filter(revoked_at=None, enabled=True).exclude(ended)
+
+    def expiring(self, within: timedelta, at: datetime | None = None) -> Self:
+        """Live keys that end within this time."""
+        begin = at or now()
+        return self.live(begin).filter(expires_at__lt=begin + within)
+
+
+class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: ignore[misc]
+    def issue(
+        self,
+        *,
+        tenant: Tenant,
+        app: App,
+        name: str,
+        environment: str = "live",
+        user: User | None = None,
+        branch: Branch | None = None,
+        scopes: Iterable[str] = (),
+        allowed_models: Iterable[str] | None = None,
+        expires_at: datetime | None = None,
+        not_before: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Iterable[str] = (),
+        by: str = "",
+        by_id: UUID | None = None,
+        id: UUID | None = None,
+    ) -> Issued:
+        """Make a key with its first secret, in one transaction. The token is in the result, and nowhere else.
+
+        allowed_models: canonical ids; None = the key restricts nothing, empty = no model at all. expires_at, not_before:
+        aware. by, by_id: who issues it, for people. id: of the key to be, so that a repeated call makes no second one.
+        Raises KeyOperationError: wrong_tenant, operator, naive_datetime, bad_expiry, bad_scope, too_large, contains_token.
+        """
+        key = self.model(
+            id=id or uuid7(),
+            tenant=tenant,
+            app=app,
+            user=user,
+            branch=branch,
+            name=name.strip(),
+            environment=environment,
+            scopes=list(dict.fromkeys(scopes)),
+            allowed_models=None if allowed_models is None else list(dict.fromkeys(allowed_models)),
+            not_before=not_before,
+            expires_at=expires_at,
+            metadata=dict(metadata or {}),
+            tags=list(dict.fromkeys(tags)),
+            created_by=by,
+            created_by_id=by_id,
+        )
+        key.check_new(now())
+        with audit_context():
+            key.save(force_insert=True)
+            secret, token = APIKeySecret.objects.make(key)
+        return Issued(key, secret, token)
+
+    def verify(
+        self, token: str, environment: str | None = None, scope: str | None = None, model: str | None = None
+    ) -> verification.VerifiedKey:
+        """The key that a token opens now, in one statement.
+
+        environment, scope, model (canonical id): what the key must be good for; None is not asked. Raises InvalidKey, whose
+        code is the first of malformed, unknown, revoked, disabled, not_yet_valid, expired (401), tenant_disabled,
+        app_disabled, branch_disabled, user_disabled, wrong_environment, insufficient_scope, model_not_allowed (403), or
+        its subclass AuthUnavailable (503). No message carries the token.
+        """
+        return verification.verify(token, at=now(), environment=environment, scope=scope, model=model)
+
+    def get_by_hash(self, sha256: bytes) -> APIKey:
+        """The key one of whose secrets' tokens has this SHA-256. Raises APIKey.DoesNotExist."""
+        values = [digest for _, digest in tokens.digests(sha256, conf.API_KEY_PEPPERS)]
+        found: APIKey = self.get(secrets__digest__in=values)
+        return found
+
+    def purge_expired(self, older_than: timedelta | None = None) -> int:
+        """Remove the secrets that ended longer ago than this (default: API_KEY_PURGE_AFTER); the keys stay. → number."""
+        before = now() - (older_than if older_than is not None else timedelta(seconds=conf.API_KEY_PURGE_AFTER))
+        own = models.Q(expires_at__lt=before) | models.Q(revoked_at__lt=before)
+        keys = models.Q(key__expires_at__lt=before) | models.Q(key__revoked_at__lt=before)
+        removed = 0
+        while True:
+            with transaction.atomic(using=self.db):
+                batch = APIKeySecret.objects.filter(own | keys).select_for_update(skip_locked=True, of=("self",))
+                ids = list(batch.values_list("pk", flat=True)[:1000])
+                removed += APIKeySecret.objects.filter(pk__in=ids).delete()[0]
+            if len(ids) < 1000:
+                return removed
+
+
+class APIKey(models.Model):
+    """The identity of a caller: what policies, budgets, usage and audit refer to. Its secrets come and go.
+
+    Written by issue, rotate and revoke. tenant, app, user, branch, environment and a set revoked_at never change: the
+    database refuses it. Never deleted. `revoked_at` is set = revoked, whatever any clock says.
+    """
+
+    class Environment(models.TextChoices):
+        LIVE = "live"
+        TEST = "test"
+
+    id = id_field()
+    tenant = models.ForeignKey(Tenant, models.PROTECT, db_index=False, related_name="keys", db_comment="Whose it is")
+    app = models.ForeignKey(
+        App,
+        models.PROTECT,
+        db_index=False,
+        db_constraint=False,
+        related_name="keys",
+        db_comment="App that calls with it",
+    )
+    user = models.ForeignKey(
+        User, models.PROTECT, null=True, blank=True, db_index=False, db_constraint=False, related_name="keys",
+        help_text="Empty: the app's own key.", db_comment="Whose personal key it is; NULL: the app's",
+    )  # fmt: skip
+    branch = models.ForeignKey(
+        Branch, models.PROTECT, null=True, blank=True, db_index=False, db_constraint=False, related_name="keys",
+        help_text="Empty: of every branch.", db_comment="Branch it is bound to; NULL: none",
+    )  # fmt: skip
+    name = models.CharField(max_length=200, db_comment="Name for people")
+    environment = models.CharField(max_length=4, choices=Environment, default=Environment.LIVE, db_comment="live, test")
+    scopes = ArrayField(
+        models.CharField(max_length=64, validators=[RegexValidator(rf"^{SCOPE.pattern}$(?<!\n)")]),
+        default=list, blank=True, help_text="Separated by commas. Callers ask for a scope by its whole name.",
+        db_comment="What it may be used for",
+    )  # fmt: skip
+    allowed_models = ArrayField(
+        models.CharField(max_length=265), null=True, blank=True,
+        help_text="Canonical ids (provider/name), separated by commas. Empty: the key restricts nothing.",
+        db_comment="Canonical ids; NULL: no restriction, {}: no model at all",
+    )  # fmt: skip
+    enabled = models.BooleanField(
+        default=True, help_text="Off: a pause; the key can be enabled again.", db_comment="A pause"
+    )
+    not_before = models.DateTimeField(null=True, blank=True, db_comment="Valid from; NULL: at once")
+    expires_at = models.DateTimeField(null=True, blank=True, db_comment="Planned end; NULL: none")
+    revoked_at = models.DateTimeField(null=True, editable=False, db_comment="Set = revoked, for ever")
+    revoked_by = models.CharField(max_length=254, default="", editable=False, db_comment="Label of who revoked it")
+    revoke_reason = models.TextField(default="", editable=False, db_comment="Why it was revoked")
+    metadata = json_field(db_comment="Anything else, 8 KiB")
+    tags = ArrayField(
+        models.CharField(max_length=64),
+        default=list,
+        blank=True,
+        help_text="Separated by commas.",
+        db_comment="To find it by",
+    )
+    rotation = models.IntegerField(default=0, editable=False, db_comment="How often it was rotated")
+    created_by = models.CharField(max_length=254, default="", editable=False, db_comment="Label of who issued it")
+    created_by_id = models.UUIDField(null=True, editable=False, db_comment="User who issued it")
+    created_at = created_at_field()
+    updated_at = updated_at_field()
+
+    objects = APIKeyManager()
+
+    class Meta:
+        verbose_name = "API key"
+        db_table_comment = "The identity of a caller; its secrets come and go"
+        permissions = [
+            ("issue_apikey", "Can issue API keys"),
+            ("rotate_apikey", "Can rotate API keys"),
+            ("revoke_apikey", "Can revoke API keys"),
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "-created_at"], name="apikey_tenant_idx"),
+            models.Index(fields=["tenant", "app"], name="apikey_app_idx"),
+            models.Index(fields=["tenant", "user"], name="apikey_user_idx"),
+            # what ends soon, of all tenants: one who is revoked ends no more
+            models.Index(fields=["expires_at"], condition=models.Q(revoked_at=None), name="apikey_expires_idx"),
+            GinIndex(fields=["tags"], name="apikey_tags_idx"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "id"], name="cp_tenants_apikey_tenant_id"),
+            models.UniqueConstraint(fields=["tenant", "app", "id"], name="cp_tenants_apikey_tenant_app_id"),
+            TenantForeignKey(fields=("tenant", "app"), to="cp_tenants.App", name="cp_tenants_apikey_app_of_tenant"),
+            TenantForeignKey(fields=("tenant", "user"), to="cp_tenants.User", name="cp_tenants_apikey_user_of_tenant"),
+            TenantForeignKey(
+                fields=("tenant", "app", "branch"),
+                to="cp_tenants.Branch",
+                to_fields=("tenant", "app", "id"),
+                name="cp_tenants_apikey_branch_of_app",
+                violation_error_message="This branch belongs to another app or tenant. Choose one of this app.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(environment__in=("live", "test")), name="cp_tenants_apikey_environment"
+            ),
+            models.CheckConstraint(condition=~models.Q(name=""), name="cp_tenants_apikey_has_a_name"),
+            models.CheckConstraint(
+                condition=models.Q(not_before__isnull=True)
+                | models.Q(expires_at__isnull=True)
+                | models.Q(not_before__lt=models.F("expires_at")),
+                name="cp_tenants_apikey_begins_before_it_ends",
+                violation_error_code="bad_expiry",
+                violation_error_message="The key ends before it begins.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(scopes__len__lte=MAX_SCOPES), name="cp_tenants_apikey_few_scopes"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(allowed_models__isnull=True) | models.Q(allowed_models__len__lte=MAX_MODELS),
+                name="cp_tenants_apikey_few_models",
+            ),
+            models.CheckConstraint(condition=models.Q(tags__len__lte=MAX_TAGS), name="cp_tenants_apikey_few_tags"),
+            json_object("metadata", "cp_tenants_apikey_metadata_is_object", MAX_METADATA),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def state(self) -> str:
+        """For people: revoked, disabled, expired, not yet valid or active."""
+        if self.revoked_at:
+            return "revoked"
+        if not self.enabled:
+            return "disabled"
+        if self.is_expired():
+            return "expired"
+        return "not yet valid" if self.not_before and self.not_before > now() else "active"
+
+    def is_expired(self, at: datetime | None = None) -> bool:
+        return self.expires_at is not None and (at or now()) >= self.expires_at
+
+    def is_valid(self, at: datetime | None = None) -> bool:
+        """Whether the key's own columns allow its use; the states of tenant, app, branch and user are another matter."""
+        instant = at or now()
+        begun = self.not_before is None or self.not_before <= instant
+        return self.revoked_at is None and self.enabled and begun and not self.is_expired(instant)
+
+    def allows_model(self, name: str) -> bool:
+        return self.allowed_models is None or name in self.allowed_models
+
+    def rotate(self, grace: timedelta = timedelta(hours=24), by: str = "") -> Issued:
+        """Add a new secret; every other live one ends after `grace` (0 to API_KEY_MAX_GRACE), or earlier if it did.
+
+        Raises KeyOperationError: bad_grace, revoked, expired, already_rotated (this instance is older than the last
+        rotation: of two rotations at once one wins), too_many_live_secrets.
+        """
+        if not timedelta(0) <= grace <= timedelta(seconds=conf.API_KEY_MAX_GRACE):
+            raise KeyOperationError("bad_grace")
+        with audit_context(reason=f"rotated with {grace} grace"):
+            stored = APIKey.objects.select_for_update().get(pk=self.pk)
+            instant = now()
+            if stored.revoked_at:
+                raise KeyOperationError("revoked", http_status=409)
+            if stored.is_expired(instant):
+                raise KeyOperationError("expired", http_status=409)
+            if stored.rotation != self.rotation:
+                raise KeyOperationError("already_rotated", http_status=409)
+            live = APIKeySecret.objects.filter(key=stored).live(instant)
+            live.update(expires_at=Least("expires_at", models.Value(instant + grace, models.DateTimeField())))
+            if (
+                live.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=instant)).count()
+                >= conf.API_KEY_MAX_SECRETS
+            ):
+                raise KeyOperationError("too_many_live_secrets", http_status=409)
+            APIKey.objects.filter(pk=self.pk).update(rotation=models.F("rotation") + 1)
+            secret, token = APIKeySecret.objects.make(stored, by=by)
+        self.refresh_from_db(fields=["rotation", "updated_at"])
+        return Issued(self, secret, token)
+
+    def revoke(self, reason: str, by: str = "") -> None:
+        """Refuse this key for ever. Again: the first time and reason stay. Raises reason_required, contains_token."""
+        _check_reason(reason)
+        with audit_context(reason=reason):
+            values = {"revoked_at": now(), "revoked_by": by, "revoke_reason": reason}
+            APIKey.objects.filter(pk=self.pk, revoked_at=None).update(**values)
+        self.refresh_from_db(fields=["revoked_at", "revoked_by", "revoke_reason", "updated_at"])
+
+    def set_metadata(self, name: str, value: Any) -> None:
+        """Set one name in metadata, in the database: nothing that others write at once is lost."""
+        text = json.dumps(value)
+        if tokens.holds_token(text) or tokens.holds_token(name):
+            raise KeyOperationError("contains_token")
+        added = models.Func(models.Value(name), models.Value(value, models.JSONField()), function="jsonb_build_object")
+        self._merge(models.Func(models.F("metadata"), added, template="(%(expressions)s)", arg_joiner=" || "))
+
+    def delete_metadata(self, name: str) -> None:
+        """Remove one name from metadata, in the database."""
+        self._merge(
+            models.Func(models.F("metadata"), models.Value(name), template="(%(expressions)s::text)", arg_joiner=" - ")
+        )
+
+    def check_new(self, at: datetime) -> None:
+        """Raise KeyOperationError if this unsaved key may not be issued at the instant."""
+        for row in (self.app, self.branch, self.user):
+            if row is not None and row.tenant_id != self.tenant_id:
+                raise KeyOperationError("operator" if row.tenant_id is None else "wrong_tenant")
+        if self.branch is not None and self.branch.app_id != self.app_id:
+            raise KeyOperationError("wrong_tenant", "This branch belongs to another app. Choose one of this app.")
+        for instant in (self.expires_at, self.not_before):
+            if instant is not None and instant.tzinfo is None:
+                raise KeyOperationError("naive_datetime")
+        begins = max(filter(None, (self.not_before, at)))
+        if self.expires_at is not None and self.expires_at <= begins:
+            raise KeyOperationError("bad_expiry")
+        if len(self.scopes) > MAX_SCOPES or not all(SCOPE.fullmatch(scope) for scope in self.scopes):
+            raise KeyOperationError("bad_scope")
+        if self.environment not in APIKey.Environment.values:
+            raise KeyOperationError("bad_environment", "An environment is live or test.")
+        self._check_size()
+
+    def _check_size(self) -> None:
+        limits = (
+            ("name", len(self.name), 1, 200),
+            ("allowed_models", len(self.allowed_models or ()), 0, MAX_MODELS),
+            ("tags", len(self.tags), 0, MAX_TAGS),
+            ("metadata", len(json.dumps(self.metadata)), 0, MAX_METADATA),
+        )
+        for what, size, least, most in limits:
+            if not least <= size <= most:
+                raise KeyOperationError("too_large", f"{what} has {size}, but needs {least} to {most}.")
+        if tokens.holds_token(json.dumps([self.name, self.metadata, self.tags])):
+            raise KeyOperationError("contains_token")
+
+    def _merge(self, value: models.Func) -> None:
+        with audit_context():
+            APIKey.objects.filter(pk=self.pk).update(metadata=value)
+        self.refresh_from_db(fields=["metadata", "updated_at"])
+
+
+class APIKeySecretQuerySet(models.QuerySet["APIKeySecret"]):
+    def live(self, at: datetime | None = None) -> Self:
+        """Secrets that are neither revoked nor ended at the instant (default: now)."""
+        return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=at or now()), revoked_at=None)
+
+
+class APIKeySecretManager(models.Manager.from_queryset(APIKeySecretQuerySet)):  # type: ignore[misc]
+    def make(self, key: APIKey, by: str = "") -> tuple[APIKeySecret, str]:
+        """A new secret of a key, and its token. A kid that is taken already is drawn anew, three times."""
+        for attempt in range(3):
+            fresh = tokens.new_key(key.environment)
+            version, digest = tokens.digests(tokens.sha256(fresh.token), conf.API_KEY_PEPPERS)[0]
+            secret = APIKeySecret(tenant_id=key.tenant_id, key=key, kid=fresh.kid, digest=digest, hash_version=version)
+            try:
+                with transaction.atomic(using=self.db):
+                    secret.save(force_insert=True)
+            except IntegrityError as error:
+                if attempt == 2 or "kid" not in str(error):
+                    raise
+                continue
+            break
+        return secret, fresh.token
+
+
+class APIKeySecret(models.Model):
+    """What a caller holds, as a digest. Several of one key may be live: that is how a key is rotated without a gap.
+
+    Written by issue and rotate. Only its end and its revocation ever change; ended ones are purged after a while.
+    """
+
+    id = id_field()
+    tenant = models.ForeignKey(Tenant, models.PROTECT, db_index=False, related_name="+", db_comment="Whose it is")
+    key = models.ForeignKey(
+        APIKey, models.PROTECT, db_index=False, db_constraint=False, related_name="secrets", db_comment="Key it opens"
+    )
+    kid = models.CharField(max_length=12, editable=False, db_comment="Public name, part of the token")
+    digest = models.BinaryField(max_length=32, db_comment="SHA-256 of the token, or its HMAC with a pepper")
+    hash_version = models.SmallIntegerField(
+        default=0, editable=False, db_comment="0: no pepper, else the pepper's version"
+    )
+    hint = models.CharField(max_length=32, default="", editable=False, db_comment="Imported ones: what may be shown")
+    origin = models.CharField(
+        max_length=32, default="", editable=False, db_comment="Where it came from; empty: issued here"
+    )
+    expires_at = models.DateTimeField(null=True, editable=False, db_comment="Its own end; NULL: the key's")
+    revoked_at = models.DateTimeField(null=True, editable=False, db_comment="Set = revoked, for ever")
+    revoked_by = models.CharField(max_length=254, default="", editable=False, db_comment="Label of who revoked it")
+    revoke_reason = models.TextField(default="", editable=False, db_comment="Why it was revoked")
+    created_at = created_at_field()
+
+    objects = APIKeySecretManager()
+
+    class Meta:
+        verbose_name = "secret"
+        db_table_comment = "What a caller holds, as a digest"
+        indexes = [
+            models.Index(fields=["key"], name="apikeysecret_key_idx"),
+            models.Index(fields=["expires_at"], condition=models.Q(revoked_at=None), name="apikeysecret_expires_idx"),
+        ]
+        constraints = [
+            # global on purpose: they are asked before a tenant is known
+            models.UniqueConstraint(fields=["kid"], name="cp_tenants_apikeysecret_kid_once"),
+            models.UniqueConstraint(fields=["digest"], name="cp_tenants_apikeysecret_digest_once"),
+            TenantForeignKey(
+                fields=("tenant", "key"), to="cp_tenants.APIKey", name="cp_tenants_apikeysecret_key_of_tenant"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    models.lookups.Exact(
+                        models.Func("digest", function="octet_length", output_field=models.IntegerField()), 32
+                    )
+                ),
+                name="cp_tenants_apikeysecret_digest_is_32_bytes",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.prefix
+
+    @property
+    def prefix(self) -> str:
+        """What may be shown of the token: `cpk_live_<kid>`, or the hint of an imported one. Needs `key`."""
+        return self.hint or f"cpk_{self.key.environment}_{self.kid}"
+
+    def revoke(self, reason: str, by: str = "") -> None:
+        """Refuse this secret for ever; the key's others go on. Again: the first time and reason stay."""
+        _check_reason(reason)
+        with audit_context(reason=reason):
+            values = {"revoked_at": now(), "revoked_by": by, "revoke_reason": reason}
+            APIKeySecret.objects.filter(pk=self.pk, revoked_at=None).update(**values)
+        self.refresh_from_db(fields=["revoked_at", "revoked_by", "revoke_reason"])
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise KeyOperationError("reason_required")
+    if tokens.holds_token(reason):
+        raise KeyOperationError("contains_token")

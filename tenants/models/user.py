@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Group, Permission, PermissionsMixin
+from django.contrib.postgres.search import TrigramSimilarity
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models.functions import Lower
+
+from auditing.context import audit_context
+from controlplane.core.constraints import TenantForeignKey, json_object
+from controlplane.core.fields import created_at_field, id_field, updated_at_field
+from controlplane.core.ids import now
+from tenants.errors import TenantsError
+from tenants.models.fields import json_field
+from tenants.models.tenant import App, Tenant
+from tenants.owners import last_owner_kept
+from tenants.roles import Role
+
+
+class UserQuerySet(models.QuerySet["User"]):
+    def active(self) -> Self:
+        return self.filter(is_active=True)
+
+    def for_tenant(self, tenant: Tenant) -> Self:
+        return self.filter(tenant=tenant)
+
+    def operators(self) -> Self:
+        return self.filter(tenant=None)
+
+    def with_access_to(self, app: App) -> Self:
+        """Users with an access to the app that is not revoked."""
+        return self.filter(accesses__app=app, accesses__status=UserApp.Status.ACTIVE)
+
+    def search(self, text: str, tenant: Tenant | None = None) -> Self:
+        """Users whose user name, e-mail or display name begins with or resembles the text, the most alike first."""
+        found = self if tenant is None else self.filter(tenant=tenant)
+        fields = ("email", "username", "display_name")
+        prefix = models.Q(*(models.Q(**{f"{name}__istartswith": text}) for name in fields), _connector="OR")
+        alike = models.functions.Greatest(*(TrigramSimilarity(name, text) for name in fields))
+        found = found.annotate(likeness=models.functions.Coalesce(alike, 0.0, output_field=models.FloatField()))
+        return found.filter(prefix | models.Q(likeness__gt=0.3)).order_by("-likeness", "email")
+
+    def count_by(self, field: str) -> dict[str, int]:
+        """Numbers of users by `role`, or by `status` (active, inactive, deleted)."""
+        if field == "status":
+            status = models.Case(
+                models.When(deleted_at__isnull=False, then=models.Value("deleted")),
+                models.When(is_active=True, then=models.Value("active")),
+                default=models.Value("inactive"),
+            )
+            return dict(self.order_by().annotate(state=status).values_list("state").annotate(models.Count("pk")))
+        if field != "role":
+            raise ValueError("count_by takes role or status.")
+        return dict(self.order_by().values_list("role").annotate(models.Count("pk")))
+
+    def get_by_email(self, email: str, tenant: Tenant | None = None) -> User:
+        """The user of that e-mail (in any case) in a tenant; tenant None: an operator. Raises User.DoesNotExist."""
+        return self.alias(lowered=Lower("email")).get(lowered=Lower(models.Value(email)), tenant=tenant)
+
+    def get_by_sub(self, sub: str, issuer: str) -> User:
+        """The user of that OIDC subject: the exact pair, never guessed from an e-mail. Raises User.DoesNotExist."""
+        return self.get(oidc_sub=sub, oidc_issuer=issuer)
+
+
+class UserManager(BaseUserManager["User"].from_queryset(UserQuerySet)):  # type: ignore[misc]
+    def create_user(
+        self, email: str, password: str | None = None, *, tenant: Tenant | None = None, **fields: Any
+    ) -> User:
+        """Make a user of a tenant, or (tenant None) an operator. password None: cannot sign in with one.
+
+        Raises ValidationError by field.
+        """
+        fields.setdefault("role", Role.VIEWER if tenant else Role.OPERATOR)
+        user: User = self.model(email=self.normalize_email(email), tenant=tenant, **fields)
+        user.set_password(password)
+        user.full_clean()
+        user.save()
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """Make an operator who may do everything."""
+        return self.create_user(email, password, tenant=None, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, email: str | None) -> User:
+        """By e-mail among operators: what `createsuperuser` and `changepassword` ask."""
+        found: User = self.get(models.Q(email=email) | models.Q(username=email), tenant=None)
+        return found
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person in one tenant, or an operator in none. The same person in two tenants is two rows.
+
+    Written by operators and tenant admins. `role` is the one truth of what a tenant's user may do (tenants.roles). Never
+    deleted: deactivated, or deleted softly. An e-mail is unique in its tenant only, so assume no global look-up by it.
+    """
+
+    id = id_field()
+    tenant = models.ForeignKey(
+        Tenant, models.PROTECT, null=True, blank=True, db_index=False, related_name="users",
+        help_text="Empty: an operator of the platform.", db_comment="NULL: an operator of the platform",
+    )  # fmt: skip
+    email = models.EmailField(
+        "e-mail", max_length=254, validators=[RegexValidator(r"^[^/]*$", "An e-mail address here has no slash.")],
+        db_comment="Unique in the tenant, in any case",
+    )  # fmt: skip
+    username = models.CharField(
+        "user name", max_length=150, null=True, blank=True, validators=[RegexValidator(r"^[^/@]+$", "No / or @.")],
+        db_comment="Unique in the tenant, in any case",
+    )  # fmt: skip
+    display_name = models.CharField(max_length=200, blank=True, default="", db_comment="Name for people")
+    role = models.CharField(max_length=9, choices=Role, default=Role.VIEWER, db_comment="What it may do in its tenant")
+    password = models.CharField(max_length=128, editable=False, db_comment="Hash, never the password")
+    is_active = models.BooleanField("active", default=True, db_comment="Whether it may sign in and its keys work")
+    is_staff = models.BooleanField(
+        "staff", default=False, help_text="May open this admin.", db_comment="May open the admin"
+    )
+    is_superuser = models.BooleanField("superuser", default=False, db_comment="May do everything")
+    groups = models.ManyToManyField(Group, blank=True, related_name="+", db_table="cp_tenants_user_groups")
+    user_permissions = models.ManyToManyField(
+        Permission, blank=True, related_name="+", db_table="cp_tenants_user_permissions"
+    )
+    oidc_issuer = models.CharField(
+        "OIDC issuer", max_length=255, blank=True, default="", db_comment="Identity provider"
+    )
+    oidc_sub = models.CharField(
+        "OIDC subject", max_length=255, blank=True, default="", db_comment="Subject at the issuer"
+    )
+    tokens_valid_after = models.DateTimeField(
+        null=True, blank=True, editable=False, db_comment="Refresh tokens from before are void; set by a trigger"
+    )
+    metadata = json_field(db_comment="Anything else")
+    last_login = models.DateTimeField(null=True, blank=True, editable=False, db_comment="Last sign-in with a password")
+    deleted_at = models.DateTimeField(null=True, editable=False, db_comment="When it was deleted; its names stay taken")
+    created_at = created_at_field()
+    updated_at = updated_at_field()
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        db_table_comment = "A person in one tenant, or an operator in none"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "id"], name="cp_tenants_user_tenant_id"),
+            models.UniqueConstraint(
+                "tenant",
+                Lower("email"),
+                nulls_distinct=False,
+                name="cp_tenants_user_email_once",
+                violation_error_code="name_taken",
+                violation_error_message="Another user of this tenant has this e-mail.",
+            ),
+            models.UniqueConstraint(
+                "tenant",
+                Lower("username"),
+                nulls_distinct=False,
+                condition=models.Q(username__isnull=False),
+                name="cp_tenants_user_username_once",
+                violation_error_code="name_taken",
+                violation_error_message="Another user of this tenant has this user name.",
+            ),
+            # global on purpose: a sign-in knows the pair before it knows the tenant
+            models.UniqueConstraint(
+                fields=["oidc_issuer", "oidc_sub"],
+                condition=~models.Q(oidc_sub=""),
+                name="cp_tenants_user_oidc_once",
+                violation_error_message="Another user has this identity.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(oidc_issuer="", oidc_sub="") | (~models.Q(oidc_issuer="") & ~models.Q(oidc_sub="")),
+                name="cp_tenants_user_oidc_pair",
+                violation_error_message="An issuer needs a subject, and a subject its issuer.",
+            ),
+            # the sign-in form tells an e-mail, a tenant's user name and an operator's name apart by these characters
+            models.CheckConstraint(
+                condition=~models.Q(email__contains="/"),
+                name="cp_tenants_user_email_without_slash",
+                violation_error_message="An e-mail address here has no slash.",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(username__contains="/") & ~models.Q(username__contains="@"),
+                name="cp_tenants_user_username_is_plain",
+                violation_error_message="A user name has no / and no @.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(role__in=Role.values),
+                name="cp_tenants_user_role",
+                violation_error_code="unknown_role",
+                violation_error_message=TenantsError.messages["unknown_role"],
+            ),
+            models.CheckConstraint(
+                condition=models.Q(tenant__isnull=True, role=Role.OPERATOR)
+                | (models.Q(tenant__isnull=False) & ~models.Q(role=Role.OPERATOR)),
+                name="cp_tenants_user_operator_has_no_tenant",
+                violation_error_message="An operator has no tenant, and everybody else has one.",
+            ),
+            # the admin shows every tenant's rows: its users are the platform's
+            models.CheckConstraint(
+                condition=models.Q(tenant__isnull=True) | models.Q(is_staff=False, is_superuser=False),
+                name="cp_tenants_user_staff_is_operator",
+                violation_error_message="Staff and superusers are operators: they have no tenant.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(deleted_at__isnull=True) | models.Q(is_active=False),
+                name="cp_tenants_user_deleted_is_inactive",
+                violation_error_message="A deleted user is not active.",
+            ),
+            json_object("metadata", "cp_tenants_user_metadata_is_object"),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+    @property
+    def audit_actor(self) -> tuple[str, str, str, str]:
+        return ("operator" if self.tenant_id is None else "user", str(self.pk), self.email, self.role)
+
+    def get_full_name(self) -> str:
+        return self.display_name or self.email
+
+    def apps(self) -> models.QuerySet[App]:
+        """The apps this user has access to."""
+        return App.objects.filter(accesses__user=self, accesses__status=UserApp.Status.ACTIVE)
+
+    def deactivate(self, reason: str) -> None:
+        """Close the account: no sign-in, and its keys are refused. Raises reason_required, last_owner."""
+        self._switch(reason, is_active=False)
+
+    def activate(self, reason: str) -> None:
+        """Open it again; its keys work again. Raises reason_required."""
+        self._switch(reason, is_active=True, deleted_at=None)
+
+    def delete(self, reason: str = "") -> None:  # type: ignore[override]
+        """Delete softly: deactivated and hidden; e-mail and name stay taken. Raises reason_required, last_owner."""
+        self._switch(reason, is_active=False, deleted_at=now())
+
+    def _switch(self, reason: str, **values: Any) -> None:
+        if not reason.strip():
+            raise TenantsError("reason_required")
+        with audit_context(reason=reason), last_owner_kept():
+            User.objects.filter(pk=self.pk).update(**values)
+        self.refresh_from_db(fields=[*values, "tokens_valid_after", "updated_at"])
+
+
+class UserAppManager(models.Manager["UserApp"]):
+    def grant(self, app: App, user: User, role: str = "viewer", by: str = "") -> UserApp:
+        """Give access, or change its role; a revoked access begins anew. Raises wrong_tenant, operator, unknown_role."""
+        if user.tenant_id is None:
+            raise TenantsError("operator")
+        if user.tenant_id != app.tenant_id:
+            raise TenantsError("wrong_tenant")
+        if role not in UserApp.Role.values:
+            raise TenantsError(
+                "unknown_role", f"There is no role {role!r}: choose from {', '.join(UserApp.Role.values)}."
+            )
+        fresh = {
+            "role": role, "status": UserApp.Status.ACTIVE, "granted_at": now(), "granted_by": by,
+            "revoked_at": None, "revoked_by": "", "reason": "",
+        }  # fmt: skip
+        with audit_context():
+            access, made = self.get_or_create(tenant_id=app.tenant_id, user=user, app=app, defaults=fresh)
+            if not made and (access.status != UserApp.Status.ACTIVE or access.role != role):
+                self.filter(pk=access.pk).update(**fresh)
+                access.refresh_from_db()
+        return access
+
+    def revoke(self, app: App, user: User, reason: str = "", by: str = "") -> bool:
+        """End an access. False: there was none that was active."""
+        active = self.filter(tenant_id=app.tenant_id, user=user, app=app, status=UserApp.Status.ACTIVE)
+        with audit_context(reason=reason):
+            ended = active.update(status=UserApp.Status.REVOKED, revoked_at=now(), revoked_by=by, reason=reason)
+        return bool(ended)
+
+
+class UserApp(models.Model):
+    """A user's access to an app, in a role. One row per user and app: revoked and granted again, it is the same row."""
+
+    class Role(models.TextChoices):
+        ADMIN = "admin"
+        DEVELOPER = "developer"
+        VIEWER = "viewer"
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        REVOKED = "revoked"
+
+    id = id_field()
+    tenant = models.ForeignKey(Tenant, models.PROTECT, db_index=False, related_name="+", db_comment="Whose it is")
+    user = models.ForeignKey(
+        User, models.PROTECT, db_index=False, db_constraint=False, related_name="accesses", db_comment="Who has access"
+    )
+    app = models.ForeignKey(
+        App, models.PROTECT, db_index=False, db_constraint=False, related_name="accesses", db_comment="To which app"
+    )
+    role = models.CharField(max_length=9, choices=Role, default=Role.VIEWER, db_comment="admin, developer, viewer")
+    status = models.CharField(
+        max_length=7, choices=Status, default=Status.ACTIVE, editable=False, db_comment="active, revoked"
+    )
+    granted_at = models.DateTimeField(default=now, editable=False, db_comment="Since when")
+    granted_by = models.CharField(max_length=254, default="", editable=False, db_comment="Label of who granted it")
+    revoked_at = models.DateTimeField(null=True, editable=False, db_comment="When it ended")
+    revoked_by = models.CharField(max_length=254, default="", editable=False, db_comment="Label of who ended it")
+    reason = models.TextField(default="", editable=False, db_comment="Why it ended")
+    created_at = created_at_field()
+    updated_at = updated_at_field()
+
+    objects = UserAppManager()
+
+    class Meta:
+        verbose_name = "app access"
+        verbose_name_plural = "app accesses"
+        db_table_comment = "A user's access to an app"
+        indexes = [models.Index(fields=["tenant", "app", "user"], name="userapp_app_idx")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "user", "app"],
+                name="cp_tenants_userapp_once",
+                violation_error_message="This user has a row for this app already. Change that one.",
+            ),
+            TenantForeignKey(fields=("tenant", "user"), to="cp_tenants.User", name="cp_tenants_userapp_user_of_tenant"),
+            TenantForeignKey(fields=("tenant", "app"), to="cp_tenants.App", name="cp_tenants_userapp_app_of_tenant"),
+            models.CheckConstraint(
+                condition=models.Q(role__in=("admin", "developer", "viewer")), name="cp_tenants_userapp_role"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status="active", revoked_at__isnull=True)
+                | models.Q(status="revoked", revoked_at__isnull=False),
+                name="cp_tenants_userapp_revoked_has_a_time",
+                violation_error_message="A revoked access has revoked_at, and an active one has not.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} access"

@@ -1,0 +1,87 @@
+"""What a token looks like, and its digest. Pure.
+
+    cpk_live_<kid 12>_<secret 43><crc 6>      an API key, 71 characters; or cpk_test_…
+
+Base62 with the digits 0-9A-Za-z. kid: public, names the secret. secret: 32 random bytes, big-endian. crc: CRC-32 of all
+before it; no security, it refuses typos and noise without a query.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+KEY = re.compile(r"cpk_(live|test)_([0-9A-Za-z]{12})_[0-9A-Za-z]{49}", re.ASCII)
+TOKEN_SHAPED = re.compile(r"cpk_(?:live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{8}|cpr_[0-9A-Za-z]{49}", re.ASCII)
+KEY_LENGTH = 71
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token that was just made. Its repr hides it."""
+
+    token: str
+    kid: str
+
+    def __repr__(self) -> str:
+        return f"NewToken(kid={self.kid!r})"
+
+
+def base62(value: int, width: int) -> str:
+    """`value` in base 62, with leading zeros to `width` digits."""
+    digits = []
+    for _ in range(width):
+        value, rest = divmod(value, 62)
+        digits.append(DIGITS[rest])
+    return "".join(reversed(digits))
+
+
+def new_kid() -> str:
+    return "".join(secrets.choice(DIGITS) for _ in range(12))
+
+
+def new_key(environment: str, kid: str | None = None, secret: bytes | None = None) -> NewToken:
+    """A new API key token; kid, secret (32 bytes): given by tests only."""
+    kid = kid or new_kid()
+    body = f"cpk_{environment}_{kid}_{base62(int.from_bytes(secret or secrets.token_bytes(32), 'big'), 43)}"
+    return NewToken(body + _crc(body), kid)
+
+
+def well_formed(token: object) -> bool:
+    """Whether this is a string of the shape of an API key with the right check digits. Nothing is stripped or folded."""
+    if not isinstance(token, str) or len(token) != KEY_LENGTH or not token.isascii():
+        return False
+    return KEY.fullmatch(token) is not None and _crc(token[:-6]) == token[-6:]
+
+
+def sha256(token: str) -> bytes:
+    """What stands for a token everywhere: 256 random bits need neither salt nor a slow hash."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def digests(hashed: bytes, peppers: Mapping[int, str]) -> list[tuple[int, bytes]]:
+    """(hash_version, digest) that a stored secret may have, newest first; `hashed`: SHA-256 of the token.
+
+    Without peppers version 0, the hash itself; with them HMAC-SHA256 per version, and 0 only while it is listed.
+    """
+    if not peppers:
+        return [(0, hashed)]
+    return [
+        (version, hmac.digest(bytes.fromhex(peppers[version]), hashed, "sha256") if version else hashed)
+        for version in sorted(peppers, reverse=True)
+    ]
+
+
+def holds_token(text: str) -> bool:
+    """Whether a text holds something of the shape of a token of ours."""
+    return TOKEN_SHAPED.search(text) is not None
+
+
+def _crc(body: str) -> str:
+    return base62(zlib.crc32(body.encode()), 6)
