@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.apps import AppConfig
 
 
 class CatalogConfig(AppConfig):
     name = "catalog"
     label = "cp_catalog"
+    verbose_name = "Models and prices"
     default_auto_field = "django.db.models.BigAutoField"
+    audit_exempt: ClassVar[dict[str, str]] = {}

@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.search import TrigramSimilarity, TrigramWordSimilarity
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models.functions import Length, Lower
+
+from catalog.errors import AliasError, ModelDisabled, UnknownModel
+from controlplane.core.conf import conf
+from controlplane.core.constraints import json_object
+from controlplane.core.fields import created_at_field, id_field, updated_at_field
+from controlplane.core.statements import fetch
+from tenants.models import Tenant
+
+PROVIDER_SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+
+CAPABILITIES = (
+    "function_calling", "tool_choice", "vision", "reasoning", "response_schema", "prompt_caching", "pdf_input",
+    "system_messages", "parallel_function_calling", "web_search", "assistant_prefill", "native_streaming", "audio_input",
+    "xhigh_reasoning_effort", "computer_use", "max_reasoning_effort", "native_structured_output", "adaptive_thinking",
+    "sampling_params", "minimal_reasoning_effort",
+)  # fmt: skip
+"""What a model may support that has a column, `supports_<name>`; the rarer ones are in `flags`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A model as the hot path needs it. provider: slug; canonical_id: `<provider>/<name>`, what policies match on."""
+
+    id: UUID
+    key: str
+    provider: str
+    name: str
+    mode: str
+    max_input_tokens: int | None
+    max_output_tokens: int | None
+
+    @property
+    def canonical_id(self) -> str:
+        return f"{self.provider}/{self.name}"
+
+
+class Provider(models.Model):
+    """Who serves models. Global: written by operators, read by everybody. Disabled, never deleted while it has models."""
+
+    id = id_field()
+    slug = models.CharField(
+        max_length=64,
+        unique=True,
+        validators=[RegexValidator(PROVIDER_SLUG + r"(?<!\n)", "Lower-case letters, digits and _ . - inside.")],
+        db_comment="First part of canonical ids",
+    )
+    name = models.CharField(max_length=200, db_comment="Name for people")
+    family = models.CharField(
+        max_length=32, blank=True, default="", help_text="Whose pricing rules it follows; empty: by its slug.",
+        db_comment="Whose pricing rules it follows; empty: by its slug",
+    )  # fmt: skip
+    enabled = models.BooleanField(default=True, help_text="Off: none of its models can be used.", db_comment="In use")
+    website = models.URLField(blank=True, default="", db_comment="Where it presents itself")
+    doc_url = models.URLField("documentation", blank=True, default="", db_comment="Where its models are documented")
+    notes = models.TextField(blank=True, default="", db_comment="For operators")
+    metadata = models.JSONField(default=dict, blank=True, db_comment="Anything else")
+    created_at = created_at_field()
+    updated_at = updated_at_field()
+
+    class Meta:
+        db_table_comment = "Who serves models"
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(slug__regex=PROVIDER_SLUG),
+                name="cp_catalog_provider_slug_is_plain",
+                violation_error_message="A slug has lower-case letters, digits and _ . - inside.",
+            ),
+            json_object("metadata", "cp_catalog_provider_metadata_is_object"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AIModelQuerySet(models.QuerySet["AIModel"]):
+    def for_provider(self, provider: Provider | str) -> Self:
+        return self.filter(provider__slug=provider) if isinstance(provider, str) else self.filter(provider=provider)
+
+    def with_mode(self, mode: str) -> Self:
+        return self.filter(mode=mode)
+
+    def enabled(self) -> Self:
+        """Models that can be used: they and their provider are enabled."""
+        return self.filter(enabled=True, provider__enabled=True)
+
+    def search(
+        self, text: str, limit: int = 20, mode: str | None = None, provider: str | None = None
+    ) -> models.QuerySet[AIModel]:
+        """Models whose key resembles the text, the most alike first; mode, provider (slug): only these."""
+        found = self if mode is None else self.with_mode(mode)
+        found = found if provider is None else found.for_provider(provider)
+        lowered = Lower("key")
+        alike = TrigramSimilarity(lowered, text.lower()) + TrigramWordSimilarity(text.lower(), lowered)
+        found = found.annotate(likeness=alike).filter(likeness__gt=0.5)
+        return found.order_by("-likeness", Length("key"), "key")[:limit]
+
+    def resolve(self, name: str, tenant: Tenant | UUID | None = None) -> ModelRecord:
+        """The model that a name means: the tenant's alias, a global alias, a key or a canonical id; exact case first.
+
+        One statement. Raises UnknownModel, with the nearest names, or ModelDisabled.
+        """
+        tenant_id = tenant.pk if isinstance(tenant, Tenant) else tenant
+        rows = [] if "\x00" in name else fetch(conf.DATABASE, _RESOLVE, [name, tenant_id])
+        if not rows:
+            raise UnknownModel(name, self._nearest(name))
+        *values, enabled = rows[0]
+        record = ModelRecord(*values)
+        if not enabled:
+            raise ModelDisabled(record.canonical_id)
+        return record
+
+    def _nearest(self, name: str) -> list[str]:
+        if "\x00" in name:
+            return []
+        return list(AIModel.objects.enabled().search(name[:200], limit=3).values_list("key", flat=True))
+
+
+# Each way to a model is one index probe; rank 1 to 4: how directly the name says it.
+_RESOLVE = """
+WITH asked AS (SELECT %s::text AS name, %s::uuid AS tenant)
+SELECT m.id, m.key, p.slug, m.name, m.mode, m.max_input_tokens, m.max_output_tokens, m.enabled AND p.enabled
+FROM asked, LATERAL (
+    SELECT a.model_id AS id, 1 AS rank, a.tenant_id IS NULL AS shared, a.alias <> asked.name AS other_case
+    FROM cp_catalog_modelalias a
+    WHERE lower(a.alias) = lower(asked.name) AND a.enabled AND (a.tenant_id IS NULL OR a.tenant_id = asked.tenant)
+    UNION ALL
+    SELECT k.id, 2, true, k.key <> asked.name FROM cp_catalog_aimodel k WHERE lower(k.key) = lower(asked.name)
+    UNION ALL
+    SELECT k.id, 3, true, k.name <> substring(asked.name FROM position('/' IN asked.name) + 1)
+    FROM cp_catalog_provider q JOIN cp_catalog_aimodel k ON k.provider_id = q.id
+    WHERE position('/' IN asked.name) > 0 AND q.slug = lower(split_part(asked.name, '/', 1))
+        AND lower(k.name) = lower(substring(asked.name FROM position('/' IN asked.name) + 1))
+) way
+JOIN cp_catalog_aimodel m ON m.id = way.id
+JOIN cp_catalog_provider p ON p.id = m.provider_id
+ORDER BY way.rank, way.shared, way.other_case, m.key LIMIT 1
+"""
+
+
+class AIModel(models.Model):
+    """A model of a provider: its names, limits and abilities. Global: written by operators and the price import.
+
+    `key` is the identity, the source's name; several models may share one canonical id. NULL = the source does not say.
+    Prices have a table of their own; without one a call is unpriced, never free.
+    """
+
+    class Origin(models.TextChoices):
+        IMPORT = "import"
+        MANUAL = "manual"
+
+    id = id_field()
+    provider = models.ForeignKey(Provider, models.PROTECT, related_name="models", db_comment="Who serves it")
+    key = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="The name callers use; empty: provider/name.",
+        db_comment="The source's name",
+    )
+    name = models.CharField(max_length=200, db_comment="Key without a leading provider/")
+    display_name = models.CharField(max_length=200, blank=True, default="", db_comment="Name for people")
+    description = models.TextField(blank=True, default="", db_comment="What it is good for")
+    source_provider = models.CharField(
+        max_length=64, blank=True, default="", db_comment="The source's word for the provider"
+    )
+    mode = models.CharField(
+        max_length=64, blank=True, default="", help_text="chat, embedding, image_generation, … Empty: not stated.",
+        db_comment="chat, embedding, …; empty: not stated",
+    )  # fmt: skip
+    max_input_tokens = models.BigIntegerField(null=True, blank=True, db_comment="Context window")
+    max_output_tokens = models.BigIntegerField(null=True, blank=True, db_comment="Longest answer")
+    max_tokens = models.BigIntegerField(null=True, blank=True, db_comment="The source's max_tokens")
+    supports_function_calling = models.BooleanField(null=True, blank=True)
+    supports_tool_choice = models.BooleanField(null=True, blank=True)
+    supports_vision = models.BooleanField(null=True, blank=True)
+    supports_reasoning = models.BooleanField(null=True, blank=True)
+    supports_response_schema = models.BooleanField(null=True, blank=True)
+    supports_prompt_caching = models.BooleanField(null=True, blank=True)
+    supports_pdf_input = models.BooleanField(null=True, blank=True)
+    supports_system_messages = models.BooleanField(null=True, blank=True)
+    supports_parallel_function_calling = models.BooleanField(null=True, blank=True)
+    supports_web_search = models.BooleanField(null=True, blank=True)
+    supports_assistant_prefill = models.BooleanField(null=True, blank=True)
+    supports_native_streaming = models.BooleanField(null=True, blank=True)
+    supports_audio_input = models.BooleanField(null=True, blank=True)
+    supports_xhigh_reasoning_effort = models.BooleanField(null=True, blank=True)
+    supports_computer_use = models.BooleanField(null=True, blank=True)
+    supports_max_reasoning_effort = models.BooleanField(null=True, blank=True)
+    supports_native_structured_output = models.BooleanField(null=True, blank=True)
+    supports_adaptive_thinking = models.BooleanField(null=True, blank=True)
+    supports_sampling_params = models.BooleanField(null=True, blank=True)
+    supports_minimal_reasoning_effort = models.BooleanField(null=True, blank=True)
+    flags = models.JSONField(default=dict, blank=True, db_comment="The rarer supports_… of the source")
+    supported_endpoints = ArrayField(models.CharField(max_length=100), default=list, blank=True)
+    input_modalities = ArrayField(models.CharField(max_length=32), default=list, blank=True)
+    output_modalities = ArrayField(models.CharField(max_length=32), default=list, blank=True)
+    regions = ArrayField(models.CharField(max_length=64), default=list, blank=True)
+    output_vector_size = models.IntegerField(null=True, blank=True, db_comment="Dimensions of an embedding")
+    rpm = models.BigIntegerField("requests per minute", null=True, blank=True, db_comment="The provider's own limit")
+    tpm = models.BigIntegerField("tokens per minute", null=True, blank=True, db_comment="The provider's own limit")
+    deprecation_date = models.DateField(null=True, blank=True, db_comment="From when the provider drops it")
+    source_url = models.URLField(max_length=500, blank=True, default="", db_comment="Where this is documented")
+    extra = models.JSONField(default=dict, blank=True, db_comment="Every other field of the source, verbatim")
+    enabled = models.BooleanField(default=True, help_text="Off: it cannot be used.", db_comment="In use")
+    origin = models.CharField(
+        max_length=6, choices=Origin, default=Origin.MANUAL, editable=False, db_comment="import, manual"
+    )
+    unlisted_at = models.DateTimeField(null=True, editable=False, db_comment="Absent from the source since then")
+    created_at = created_at_field()
+    updated_at = updated_at_field()
+
+    objects = AIModelQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "model"
+        db_table_comment = "A model of a provider: its names, limits and abilities"
+        indexes = [
+            models.Index("provider", Lower("name"), name="aimodel_name_idx"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("key"),
+                name="cp_catalog_aimodel_key_once",
+                violation_error_message="Another model has this key, perhaps in other case.",
+            ),
+            models.CheckConstraint(condition=~models.Q(key=""), name="cp_catalog_aimodel_has_a_key"),
+            models.CheckConstraint(
+                condition=~models.Q(name=""),
+                name="cp_catalog_aimodel_has_a_name",
+                violation_error_message="A model needs a name.",
+            ),
+            json_object("flags", "cp_catalog_aimodel_flags_is_object"),
+            json_object("extra", "cp_catalog_aimodel_extra_is_object"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+    def save(self, **kwargs: Any) -> None:
+        self._fill_key()
+        super().save(**kwargs)
+
+    def clean(self) -> None:
+        self._fill_key()
+
+    @property
+    def canonical_id(self) -> str:
+        """`<provider.slug>/<name>`: what policies match on. Needs `provider`."""
+        return f"{self.provider.slug}/{self.name}"
+
+    @property
+    def status(self) -> str:
+        """For people: disabled, deprecated, unlisted or active."""
+        if not self.enabled:
+            return "disabled"
+        if self.unlisted_at:
+            return "unlisted"
+        return "deprecated" if self.deprecation_date else "active"
+
+    def _fill_key(self) -> None:
+        if not self.key and self.name and self.provider_id:
+            self.key = self.canonical_id
+
+
+class ModelAliasQuerySet(models.QuerySet["ModelAlias"]):
+    def for_tenant(self, tenant: Tenant) -> Self:
+        """The tenant's aliases and those of everybody."""
+        return self.filter(models.Q(tenant=tenant) | models.Q(tenant=None))
+
+
+class ModelAlias(models.Model):
+    """Another name of a model: for everybody (no tenant), or for one tenant, which it then redirects.
+
+    It points to a model, never to an alias: one hop, no cycle. Written by operators, and by tenants for themselves.
+    """
+
+    id = id_field()
+    tenant = models.ForeignKey(
+        Tenant, models.PROTECT, null=True, blank=True, db_index=False, related_name="+", help_text="Empty: for everybody.",
+        db_comment="NULL: for everybody",
+    )  # fmt: skip
+    alias = models.CharField(max_length=200, db_comment="The other name, in any case")
+    model = models.ForeignKey(AIModel, models.PROTECT, related_name="aliases", db_comment="What it means")
+    enabled = models.BooleanField(default=True, db_comment="In use")
+    note = models.CharField(max_length=300, blank=True, default="", db_comment="Why it is there")
+    created_at = created_at_field()
+    updated_at = updated_at_field()
+
+    objects = ModelAliasQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "model aliases"
+        db_table_comment = "Another name of a model, for everybody or one tenant"
+        indexes = [models.Index(Lower("alias"), name="modelalias_alias_idx")]
+        constraints = [
+            models.UniqueConstraint(
+                "tenant",
+                Lower("alias"),
+                nulls_distinct=False,
+                name="cp_catalog_modelalias_once",
+                violation_error_code="alias_taken",
+                violation_error_message=AliasError.messages["alias_taken"],
+            ),
+            models.CheckConstraint(condition=~models.Q(alias=""), name="cp_catalog_modelalias_has_a_name"),
+        ]
+
+    def __str__(self) -> str:
+        return self.alias
+
+    def save(self, **kwargs: Any) -> None:
+        if self.shadows_model():
+            raise AliasError("alias_shadows_model")
+        super().save(**kwargs)
+
+    def clean(self) -> None:
+        if self.shadows_model():
+            message = AliasError.messages["alias_shadows_model"]
+            raise ValidationError({"alias": ValidationError(message, code="alias_shadows_model")})
+
+    def shadows_model(self) -> bool:
+        """Whether this alias, being for everybody, would hide a model's key. A tenant may redirect its own calls."""
+        if self.tenant_id is not None:
+            return False
+        return AIModel.objects.alias(lowered=Lower("key")).filter(lowered=self.alias.lower()).exists()

@@ -1,0 +1,1 @@
+DROP INDEX aimodel_key_trgm_idx;
