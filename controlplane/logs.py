@@ -18,6 +18,8 @@ _REDACTIONS = [
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1 [redacted]"),
     (re.compile(r"\bsk-[A-Za-z0-9_-]{16,}"), "[redacted]"),
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]+@", re.IGNORECASE), r"\1:[redacted]@"),
+    # Cookies to the end of the header: each of them is one.
+    (re.compile(r"""(cookie["']?\s*[:=]\s*["']?)[^"'\n]+""", re.IGNORECASE), r"\1[redacted]"),
     # name=value, "name": "value", Name: value; the name may have a prefix (db_password) or `_hash` behind.
     (
         re.compile(
