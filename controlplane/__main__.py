@@ -48,9 +48,9 @@ def _name_environment(environment: str) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    # libpq adds hints on indented lines, and a list when it tried several hosts; the first line says what happened.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
-    text = " ".join(lines).removesuffix(".")
+    # libpq adds hints on indented lines; psycopg, when it tried several hosts, a list after the last one's failure.
+    text = str(error).partition("\nMultiple connection attempts failed.")[0]
+    text = " ".join(line.strip() for line in text.splitlines() if not line.startswith("\t")).removesuffix(".")
     if isinstance(error, ImproperlyConfigured):
         return f"{text}."
     if getattr(error.__cause__, "sqlstate", None):

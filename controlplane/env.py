@@ -39,7 +39,7 @@ class Env(environ.Env):
     """
 
     def __init__(self, process: Mapping[str, str], file: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sources = [process, file or {}]
 
     def __contains__(self, var: object) -> bool:
@@ -72,7 +72,7 @@ class Env(environ.Env):
             return int(value)
         if cast is list:
             return [word.strip() for word in value.split(",") if word.strip()]
-        return super().parse_value(value, cast)
+        return cast(value) if cast else value
 
     def choice(self, var: str, choices: Sequence[str], default: str) -> str:
         value = self.str(var, default=default)

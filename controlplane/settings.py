@@ -221,7 +221,7 @@ STORAGES = {
         "BACKEND": _hashed if PRODUCTION else "django.contrib.staticfiles.storage.StaticFilesStorage",
     },
 }
-WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not PRODUCTION  # straight from the sources
 
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -365,3 +365,12 @@ def test_a_broken_url_stops_a_command_with_one_sentence(run):
     assert done.returncode == 2
     assert done.stderr.startswith("DATABASE_URL begins with mysql://, but must be postgresql://")
     assert "hunter2" not in done.stderr
+
+
+def test_several_hosts_that_do_not_answer_are_one_sentence(run):
+    done = run(
+        "-m", "controlplane", "migrate", **{**PRODUCTION, "DATABASE_URL": "postgresql://127.0.0.1:1,127.0.0.1:2/db"}
+    )
+
+    assert done.stderr.count("\n") == 1
+    assert "port 2 failed: Connection refused. Check that it runs" in done.stderr
