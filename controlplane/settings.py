@@ -161,6 +161,7 @@ else:
                 "HOST": str(socket_dir(DEVDB_DIR)),
                 "PORT": "",
                 "OPTIONS": {},
+                "DEVDB_DIR": str(DEVDB_DIR),
             }
         )
     }

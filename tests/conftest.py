@@ -70,17 +70,17 @@ def new_database(django_db_setup, django_db_blocker):
             cursor.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
     def make(suffix):
-        at = connection.settings_dict
-        name = f"{at['NAME'][: 62 - len(suffix)]}_{suffix}"
+        at = {"port": "", "password": "", **connection.get_connection_params()}
+        name = f"{at['dbname'][: 62 - len(suffix)]}_{suffix}"
         execute("DROP DATABASE IF EXISTS {}", name)
         execute("CREATE DATABASE {}", name)
         made.append(name)
         return {
             "PGDATABASE": name,
-            "PGHOST": at["HOST"],
-            "PGPORT": str(at["PORT"] or ""),
-            "PGUSER": at["USER"],
-            "PGPASSWORD": at["PASSWORD"],
+            "PGHOST": at["host"],
+            "PGPORT": str(at["port"]),
+            "PGUSER": at["user"],
+            "PGPASSWORD": at["password"],
         }
 
     yield make

@@ -38,10 +38,10 @@ def sql_files(direction):
 
 def schema(database):
     """The schema as pg_dump writes it, without the word that it makes up anew each time."""
-    at = database.settings_dict
+    at = {"port": "", "password": "", **database.get_connection_params()}
     dump = subprocess.run(
-        [client("pg_dump"), "--schema-only", "--no-owner", "--restrict-key=x", "--dbname", at["NAME"]],
-        env={"PGHOST": at["HOST"], "PGPORT": str(at["PORT"]), "PGUSER": at["USER"], "PGPASSWORD": at["PASSWORD"]},
+        [client("pg_dump"), "--schema-only", "--no-owner", "--restrict-key=x", "--dbname", at["dbname"]],
+        env={"PGHOST": at["host"], "PGPORT": str(at["port"]), "PGUSER": at["user"], "PGPASSWORD": at["password"]},
         capture_output=True,
         text=True,
         check=True,
