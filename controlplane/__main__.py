@@ -51,7 +51,7 @@ def _sentence(error: Exception) -> str:
     # libpq adds hints on indented lines; psycopg, when it tried several hosts, a list after the last one's failure.
     text = str(error).partition("\nMultiple connection attempts failed.")[0]
     text = " ".join(line.strip() for line in text.splitlines() if not line.startswith("\t")).removesuffix(".")
-    if isinstance(error, ImproperlyConfigured):
+    if isinstance(error, ImproperlyConfigured) or hasattr(error, "code"):  # the embedded database's say all themselves
         return f"{text}."
     if getattr(error.__cause__, "sqlstate", None):
         return f"The database stopped the command: {text}."
