@@ -12,6 +12,10 @@ from psycopg import sql
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser):
+    parser.addoption("--update-docs", action="store_true", help="write the pages of docs/ that are made from the code")
+
+
 class Wheel:
     """The built wheel, installed with its dependencies in an environment that knows nothing of the checkout."""
 
