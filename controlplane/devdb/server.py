@@ -101,14 +101,17 @@ def stop(folder: str | Path, seconds: float = STOP_SECONDS) -> bool:
         return _stop(site, deadline, seconds)
 
 
-def reset(folder: str | Path, seconds: float = STOP_SECONDS) -> None:
-    """Stop the server and delete its data. Refuses a folder that this project did not fill, as `ensure` does."""
+def reset(folder: str | Path, seconds: float = STOP_SECONDS) -> bool:
+    """Stop the server and delete its data; whether there was any. Refuses data that this project did not make."""
     site = site_of(folder)
+    if site.is_new:
+        return False
     verify(site)
     deadline = time.monotonic() + seconds
     with _locked(site, deadline, seconds):
         _stop(site, deadline, seconds)
         remove(site)
+    return True
 
 
 def status(folder: str | Path) -> Status:
