@@ -33,7 +33,7 @@ class Command(BaseCommand):
         database = settings.DATABASES["default"]
         if database["ENGINE"] != "controlplane.devdb":
             raise CommandError(
-                "This project uses the database in DATABASE_URL, so it has no embedded one: unset DATABASE_URL to use it.",
+                "This project uses the database in DATABASE_URL and no embedded one: unset DATABASE_URL to use that.",
                 returncode=2,
             )
         folder = database["DEVDB_DIR"]
