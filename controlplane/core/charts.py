@@ -1,0 +1,360 @@
+"""Charts as SVG text: pure functions from numbers to markup, no I/O, no script, no inline style.
+
+Widths are shares of the page and heights are pixels, so letters keep their size on every screen. One chart has one
+axis with one unit; bars and axes begin at zero. Classes are in cp_core/pages.css.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+Number = int | float | Decimal
+Point = tuple[float, float]
+
+_HEIGHT = 160  # of the plot, in pixels
+_TOP = 10
+_LEFT = 46  # room for the axis' figures
+_ROW = 34  # of a horizontal bar
+_COLOURS = 6
+_MAX_LABELS = 6
+_MAX_DOTS = 31
+_MAX_NAME = 34  # letters beside a figure on a narrow phone
+
+
+def plain(value: Number) -> str:
+    """Every digit, grouped by thousands: 22,361,870."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def short(value: Number) -> str:
+    """Three digits and a scale, for axes and cards: 950, 1.25k, 22.4M, 1.2B."""
+    size = float(value)
+    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(size) >= scale * 0.9995:
+            return f"{size / scale:.3g}{letter}"
+    return f"{size:.3g}"
+
+
+def dollars(value: Number) -> str:
+    """From one dollar two places, below it four significant digits, nothing as $0: an amount never looks like zero."""
+    amount = Decimal(str(value))
+    if amount == 0:
+        return "$0"
+    return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.{3 - amount.adjusted()}f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line or one layer of bars. values: one per period, in the chart's unit; None where nothing is known."""
+
+    name: str
+    values: Sequence[Number | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Figures of one unit over time.
+
+    periods: their names, oldest first. unit: of every value ("requests"). urls: per period the list that holds it.
+    unfinished: the last period is not over, so it is drawn hollow and named "so far". form: value → text.
+    """
+
+    title: str
+    periods: Sequence[str]
+    series: Sequence[Series]
+    unit: str = ""
+    urls: Sequence[str] = ()
+    unfinished: bool = False
+    form: Callable[[Number], str] = plain
+
+    @property
+    def names(self) -> list[str]:
+        last = len(self.periods) - 1
+        return [f"{name} so far" if self.unfinished and i == last else name for i, name in enumerate(self.periods)]
+
+    def texts(self, index: int) -> list[str]:
+        """The figures of one period, in the order of the series."""
+        values = [one.values[index] for one in self.series]
+        return ["no figure" if value is None else self.form(value) for value in values]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One horizontal bar. text: the value as it is to be read; url: the list that adds up to it."""
+
+    name: str
+    value: Number
+    text: str
+    url: str = ""
+
+
+def line_chart(timeline: Timeline) -> SafeString:
+    """Lines over time; a single series is filled down to its axis. A gap stays a gap."""
+    ticks = _ticks([value for one in timeline.series for value in one.values if value is not None])
+    alone = len(timeline.series) == 1
+    marks = [
+        _line(one.values, ticks[-1], _colour(number), unfinished=timeline.unfinished, filled=alone)
+        for number, one in enumerate(timeline.series)
+    ]
+    return _figure(timeline, ticks, marks)
+
+
+def stacked_bars(timeline: Timeline) -> SafeString:
+    """Parts of a whole over time, the first series at the bottom; values are not negative."""
+    count = len(timeline.periods)
+    columns = [[one.values[index] or 0 for one in timeline.series] for index in range(count)]
+    ticks = _ticks([sum(map(float, column)) for column in columns])
+    marks = [
+        _stack(column, ticks[-1], index, count, hollow=timeline.unfinished and index == count - 1)
+        for index, column in enumerate(columns)
+    ]
+    return _figure(timeline, ticks, marks)
+
+
+def horizontal_bars(title: str, bars: Sequence[Bar], *, unit: str) -> SafeString:
+    """A ranking, in the order given: name and figure above a bar from zero."""
+    top = max((float(bar.value) for bar in bars), default=0.0) or 1.0
+    first = f" First: {bars[0].name}, {bars[0].text}." if bars else ""
+    return format_html(
+        '<figure class="cp-chart"><svg role="img" aria-label="{}" width="100%" height="{}">{}</svg>{}</figure>',
+        f"{title}, {len(bars)} entries.{first}",
+        len(bars) * _ROW,
+        _joined(_row(index * _ROW, bar, top) for index, bar in enumerate(bars)),
+        _table(["", unit], [(bar.name, [bar.text]) for bar in bars]),
+    )
+
+
+def spark_line(values: Sequence[Number | None], *, title: str, unfinished: bool = False) -> SafeString:
+    """A line of the size of a word, from zero to its own highest value; title: the sentence that replaces it."""
+    count = len(values)
+    top = max((float(value) for value in values if value is not None), default=0.0) or 1.0
+    known = [(_middle(i, count), 26 - 24 * float(value) / top) for i, value in enumerate(values) if value is not None]
+    closed = known[:-1] if unfinished else known
+    parts = [_area(closed, 1, 28), _polyline(closed, 1)] if len(closed) > 1 else []
+    if unfinished and len(known) > 1:
+        parts.append(_polyline(known[-2:], 1, "cp-open"))
+    return format_html(
+        '<svg class="cp-spark" role="img" aria-label="{}" viewBox="0 0 100 28" preserveAspectRatio="none">{}</svg>',
+        title,
+        _joined(parts),
+    )
+
+
+def _ticks(values: Sequence[Number]) -> list[float]:
+    """The axis' ticks, from zero to its end, in steps of 1, 2 or 5 times a power of ten; counts never get halves."""
+    highest = max(map(float, values), default=0.0)
+    if highest <= 0:
+        return [0.0, 1.0]
+    rough = highest / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if rough <= factor * power * 1.0000001)
+    if all(float(value).is_integer() for value in values):
+        step = max(step, 1.0)
+    return [number * step for number in range(math.ceil(highest / step - 1e-9) + 1)]
+
+
+def _joined(parts: Iterable[SafeString]) -> SafeString:
+    return format_html_join("", "{}", ((part,) for part in parts))
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _colour(index: int) -> int:
+    return index % _COLOURS + 1
+
+
+def _middle(index: int, count: int) -> float:
+    """Where a period stands: the middle of its slot, in per cent of the plot's width."""
+    return (index + 0.5) * 100 / count
+
+
+def _height(value: Number, top: float) -> float:
+    return _HEIGHT * (1 - float(value) / top)
+
+
+def _coordinates(points: Sequence[Point]) -> str:
+    return " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
+
+
+def _polyline(points: Sequence[Point], colour: int, more: str = "") -> SafeString:
+    return format_html('<polyline class="cp-line cp-s{} {}" points="{}"/>', colour, more, _coordinates(points))
+
+
+def _area(points: Sequence[Point], colour: int, floor: float) -> SafeString:
+    around = _coordinates([(points[0][0], floor), *points, (points[-1][0], floor)])
+    return format_html('<polygon class="cp-area cp-s{}" points="{}"/>', colour, around)
+
+
+def _line(values: Sequence[Number | None], top: float, colour: int, *, unfinished: bool, filled: bool) -> SafeString:
+    """One series: its runs of known values, the way to an unfinished period dashed, and its points.
+
+    The line lies in a picture of its own, 100 wide, that is stretched to the plot; its stroke and the points are not.
+    """
+    count = len(values)
+    points = [None if value is None else (_middle(i, count), _height(value, top)) for i, value in enumerate(values)]
+    closed = points[:-1] if unfinished else points
+    runs = [[p for p in run if p is not None] for known, run in groupby(closed, lambda p: p is not None) if known]
+    parts = [_area(run, colour, _HEIGHT) for run in runs if filled and len(run) > 1]
+    parts += [_polyline(run, colour) for run in runs if len(run) > 1]
+    way = [point for point in points[-2:] if point is not None]
+    if unfinished and len(way) == 2:
+        parts.append(_polyline(way, colour, "cp-open"))
+    drawn = format_html(
+        '<svg width="100%" height="{}" viewBox="0 0 100 {}" preserveAspectRatio="none">{}</svg>',
+        _HEIGHT,
+        _HEIGHT,
+        _joined(parts),
+    )
+    return drawn + _dots(points, colour, unfinished)
+
+
+def _dots(points: Sequence[Point | None], colour: int, unfinished: bool) -> SafeString:
+    last = len(points) - 1
+    dots = [
+        (_number(point[0]), _number(point[1]), colour, "cp-hollow" if unfinished and index == last else "")
+        for index, point in enumerate(points)
+        if point is not None and (len(points) <= _MAX_DOTS or index == last)
+    ]
+    return format_html_join("", '<circle cx="{}%" cy="{}" r="2.5" class="cp-dot cp-s{} {}"/>', dots)
+
+
+def _stack(column: Sequence[Number], top: float, index: int, count: int, *, hollow: bool) -> SafeString:
+    """One period's bar. A part that is not zero is at least a pixel and a half high, so that it can be seen."""
+    width = min(72 / count, 8.0)
+    left = _middle(index, count) - width / 2
+    floor = float(_HEIGHT)
+    parts = []
+    for number, value in enumerate(column):
+        height = max(float(value) / top * _HEIGHT, 1.5) if value else 0.0
+        floor -= height
+        if value:
+            parts.append(
+                (_colour(number), "cp-bar-open" if hollow else "", *map(_number, (left, floor, width, height)))
+            )
+    return format_html_join("", '<rect class="cp-s{} {}" x="{}%" y="{}" width="{}%" height="{}"/>', parts)
+
+
+def _row(y: int, bar: Bar, top: float) -> SafeString:
+    """One entry of a ranking. A value that is not zero is never an empty bar."""
+    name = bar.name if len(bar.name) <= _MAX_NAME else f"{bar.name[: _MAX_NAME - 1]}…"
+    inner = format_html(
+        '<text class="cp-name" x="0" y="{0}">{1}</text>'
+        '<text class="cp-name" x="100%" y="{0}" text-anchor="end">{2}</text>'
+        '<rect class="cp-track" x="0" y="{3}" width="100%" height="6" rx="3"/>'
+        '<rect class="cp-s1" x="0" y="{3}" width="{4}%" height="6" rx="3"/><title>{5}: {2}</title>',
+        y + 14,
+        name,
+        bar.text,
+        y + 21,
+        _number(max(float(bar.value) / top * 100, 0.6) if bar.value else 0),
+        bar.name,
+    )
+    return _linked(inner, bar.url)
+
+
+def _linked(inner: SafeString, url: str) -> SafeString:
+    """A group with its title; a link where there is a list to open."""
+    if not url:
+        return format_html('<g class="cp-slot">{}</g>', inner)
+    return format_html('<a class="cp-slot" href="{}">{}</a>', url, inner)
+
+
+def _figure(timeline: Timeline, ticks: Sequence[float], marks: Iterable[SafeString]) -> SafeString:
+    heads = ["", *(one.name for one in timeline.series)]
+    return format_html(
+        '<figure class="cp-chart">{}<svg role="img" aria-label="{}" width="100%" height="{}">{}'
+        '<svg class="cp-plot" x="{}" y="{}" width="86%" height="{}" overflow="visible">{}{}{}</svg></svg>{}</figure>',
+        _legend(timeline),
+        _sentence(timeline),
+        _TOP + _HEIGHT + (36 if timeline.unfinished else 22),
+        _tick_texts(timeline, ticks),
+        _LEFT,
+        _TOP,
+        _HEIGHT,
+        _joined(marks),
+        _joined(_slot(timeline, index) for index in range(len(timeline.periods))),
+        _period_texts(timeline),
+        _table(heads, [(name, timeline.texts(index)) for index, name in enumerate(timeline.names)]),
+    )
+
+
+def _slot(timeline: Timeline, index: int) -> SafeString:
+    """The period's column: it answers the pointer with its figures and leads to its list."""
+    count = len(timeline.periods)
+    figures = zip(timeline.series, timeline.texts(index), strict=True)
+    lines = [f"{one.name}: {text} {timeline.unit}".rstrip() for one, text in figures]
+    inner = format_html(
+        '<rect class="cp-hit" x="{}%" y="0" width="{}%" height="{}"/><title>{}</title>',
+        _number(100 / count * index),
+        _number(100 / count),
+        _HEIGHT,
+        "\n".join([timeline.names[index], *lines]),
+    )
+    return _linked(inner, timeline.urls[index] if timeline.urls else "")
+
+
+def _tick_texts(timeline: Timeline, ticks: Sequence[float]) -> SafeString:
+    """The axis: a figure and a rule for every tick."""
+    sign = "$" if timeline.form is dollars else ""
+    rows = [(_number(_TOP + _height(tick, ticks[-1])), sign + short(tick)) for tick in ticks]
+    rules = [(_LEFT, y, y) for y, _ in rows]
+    return format_html_join("", '<text x="38" y="{}" dy="4" text-anchor="end">{}</text>', rows) + format_html_join(
+        "", '<line class="cp-rule" x1="{}" x2="100%" y1="{}" y2="{}"/>', rules
+    )
+
+
+def _period_texts(timeline: Timeline) -> SafeString:
+    """At most six names, evenly from the newest back, so that the last one is there, and inside the picture."""
+    count = len(timeline.periods)
+    step = max(math.ceil(count / _MAX_LABELS), 1)
+    rows = []
+    for index in range(count - 1, -1, -step):
+        narrow = index == count - 1 and count > 2 * _MAX_LABELS
+        at = ("100", "end") if narrow else (_number(_middle(index, count)), "middle")
+        rows.append((*at, _HEIGHT + 17, timeline.periods[index]))
+        if timeline.unfinished and index == count - 1:
+            rows.append((*at, _HEIGHT + 31, "so far"))
+    return format_html_join("", '<text x="{}%" text-anchor="{}" y="{}">{}</text>', rows)
+
+
+def _legend(timeline: Timeline) -> SafeString:
+    rows = [(_colour(number), one.name) for number, one in enumerate(timeline.series)]
+    entries = format_html_join("", '<li><i class="cp-s{}"></i>{}</li>', rows)
+    return format_html('<ul class="cp-legend">{}</ul>', entries) if len(rows) > 1 else _joined([])
+
+
+def _sentence(timeline: Timeline) -> str:
+    """What a person who does not see the chart is told: the span, and per series the highest value and when."""
+    names = timeline.names
+    if not names:
+        return f"{timeline.title}: nothing in this time."
+    said = [f"{timeline.title}, {names[0]} to {names[-1]}" + (f", in {timeline.unit}." if timeline.unit else ".")]
+    for one in timeline.series:
+        known = [(value, name) for value, name in zip(one.values, names, strict=True) if value is not None]
+        if known:
+            value, name = max(known, key=lambda pair: pair[0])
+            said.append(f"{one.name}: highest {timeline.form(value)} on {name}.")
+    return " ".join(said)
+
+
+def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> SafeString:
+    """The same numbers to read and to copy."""
+    head = format_html_join("", '<th scope="col" class="cp-num">{}</th>', [(text,) for text in heads[1:]])
+    cells = [(name, format_html_join("", '<td class="cp-num">{}</td>', [(t,) for t in texts])) for name, texts in rows]
+    return format_html(
+        '<details class="cp-figures"><summary>Figures</summary><div><table class="cp-table">'
+        "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div></details>",
+        head,
+        format_html_join("", '<tr><th scope="row">{}</th>{}</tr>', cells),
+    )

@@ -1,0 +1,79 @@
+"""The admin's menu: one list, read top to bottom. An entry shows when its URL exists and the person may open it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. permission: "label.codename", or None for all of the staff; icon: an id in icons.svg."""
+
+    group: str
+    label: str
+    url_name: str
+    permission: str | None
+    icon: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    label: str
+    url: str
+    icon: str
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    label: str
+    links: tuple[Link, ...]
+
+
+def _list_of(group: str, label: str, app_label: str, model: str, icon: str) -> Entry:
+    return Entry(group, label, f"admin:{app_label}_{model}_changelist", f"{app_label}.view_{model}", icon)
+
+
+MENU: tuple[Entry, ...] = (
+    Entry("Overview", "Dashboard", "controlplane:dashboard", None, "home"),
+    _list_of("Tenancy", "Tenants", "cp_tenants", "tenant", "building"),
+    _list_of("Tenancy", "Apps", "cp_tenants", "app", "grid"),
+    _list_of("Tenancy", "Branches", "cp_tenants", "branch", "branch"),
+    _list_of("Tenancy", "Users", "cp_tenants", "user", "users"),
+    _list_of("Tenancy", "API keys", "cp_tenants", "apikey", "key"),
+    _list_of("Governance", "Policies", "cp_policies", "policy", "shield"),
+    _list_of("Governance", "Audit log", "cp_auditing", "auditlog", "log"),
+    _list_of("Models", "Providers", "cp_catalog", "provider", "cloud"),
+    _list_of("Models", "Models", "cp_catalog", "aimodel", "chip"),
+    _list_of("Models", "Aliases", "cp_catalog", "modelalias", "tag"),
+    _list_of("Usage", "Requests", "cp_auditing", "inferencerequest", "list"),
+    _list_of("Usage", "In flight", "cp_auditing", "inflightrequest", "clock"),
+    _list_of("Usage", "Dead letters", "cp_auditing", "deadletter", "inbox"),
+)
+
+
+def _links(request: HttpRequest) -> Iterator[tuple[str, Link]]:
+    # The dashboard answers the admin's root, a prefix of every other page: it is current only when met exactly.
+    user = request.user
+    for entry in MENU:
+        if entry.permission is not None and not user.has_perm(entry.permission):
+            continue
+        try:
+            url = reverse(entry.url_name)
+        except NoReverseMatch:
+            continue
+        current = request.path == url or (entry.permission is not None and request.path.startswith(url))
+        yield entry.group, Link(entry.label, url, entry.icon, current)
+
+
+def groups_for(request: HttpRequest) -> list[Group]:
+    """The menu as this person sees it; a group without a link is absent."""
+    return [
+        Group(label, tuple(link for _, link in links))
+        for label, links in groupby(_links(request), key=lambda pair: pair[0])
+    ]

@@ -1,0 +1,36 @@
+// Every page: copy buttons, "/" to the search box, and menus that close as menus do. All of it is comfort.
+const menus = ".cp-filter[open], .cp-user[open], .cp-drawer[open]";
+
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll(menus)) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+  const button = event.target.closest(".cp-copy[data-copy]");
+  if (button) copy(button);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    for (const menu of document.querySelectorAll(menus)) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  }
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const search = document.getElementById("searchbar");
+    if (search) {
+      event.preventDefault();
+      search.select();
+    }
+  }
+});
+
+// data-copy is a selector of the element to copy, or the text itself in data-text.
+async function copy(button) {
+  const source = document.querySelector(button.dataset.copy);
+  await navigator.clipboard.writeText(button.dataset.text ?? source.textContent.trim());
+  const before = button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = before; }, 1500);
+}

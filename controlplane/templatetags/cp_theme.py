@@ -1,0 +1,59 @@
+"""What the theme's templates need beyond the stock tags. Only templates of the roof load it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.contrib.admin import ListFilter
+from django.contrib.admin.views.main import ChangeList
+from django.template import Context
+from django.template.loader import get_template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from controlplane.menu import Group, groups_for
+
+register = template.Library()
+
+_STOCK_FILTER = "admin/filter.html"
+
+
+@register.simple_tag
+def cp_icon(name: str) -> SafeString:
+    """A decorative icon of the sprite, in the colour of the text around it. name: an id in icons.svg."""
+    sprite = static("controlplane/icons.svg")
+    return format_html('<svg class="cp-icon" aria-hidden="true"><use href="{}#{}"></use></svg>', sprite, name)
+
+
+@register.simple_tag(takes_context=True)
+def cp_menu(context: Context) -> list[Group]:
+    request = context.get("request")
+    return groups_for(request) if request is not None else []
+
+
+@register.simple_tag
+def cp_environment() -> dict[str, str]:
+    """Where one is, in words and in a tone: mistakes in production begin with thinking it is another place."""
+    name = str(getattr(settings, "CONTROLPLANE_ENV", "") or "development")
+    tone = {"production": "cp-bad", "staging": "cp-warn"}.get(name, "cp-info")
+    return {"name": name, "tone": tone}
+
+
+@register.simple_tag
+def cp_filter(changelist: ChangeList, spec: ListFilter) -> SafeString:
+    """One list filter as a pill; a filter that brings a template of its own keeps it."""
+    choices: list[Any] = list(spec.choices(changelist))
+    own = spec.template != _STOCK_FILTER
+    chosen = next((choice for choice in choices if choice.get("selected")), None)
+    return get_template(spec.template if own else "controlplane/filter.html").render(
+        {
+            "title": spec.title,
+            "choices": choices,
+            "spec": spec,
+            "chosen": chosen if choices and chosen is not choices[0] else None,
+            "clear": choices[0] if choices else None,
+        }
+    )
