@@ -31,6 +31,9 @@ class Directory(Protocol):
     def names(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, str]:
         """Names of ids for people; kind: tenant, app, branch, user or api_key. Unknown ids are left out."""
 
+    def choices(self, kind: str, limit: int) -> list[tuple[UUID, str]]:
+        """The first ids and names of a kind, for a filter to offer."""
+
 
 class OpenDirectory:
     """The directory of an installation without tenants: every tenant is known and lives in UTC."""
@@ -46,6 +49,9 @@ class OpenDirectory:
 
     def names(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, str]:
         return {}
+
+    def choices(self, kind: str, limit: int) -> list[tuple[UUID, str]]:
+        return []
 
 
 _registered: Directory | None = None

@@ -69,6 +69,8 @@ class Provider(models.Model):
     created_at = created_at_field()
     updated_at = updated_at_field()
 
+    reference = "slug"
+
     class Meta:
         db_table_comment = "Who serves models"
         constraints = [
@@ -220,6 +222,7 @@ class AIModel(models.Model):
     created_at = created_at_field()
     updated_at = updated_at_field()
 
+    reference = "key"
     objects = AIModelQuerySet.as_manager()
 
     class Meta:

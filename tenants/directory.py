@@ -36,3 +36,7 @@ class TenantDirectory:
     def names(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, str]:
         model, field = self._sources[kind]
         return dict(model.objects.filter(pk__in=list(ids)).values_list("pk", field))
+
+    def choices(self, kind: str, limit: int) -> list[tuple[UUID, str]]:
+        model, field = self._sources[kind]
+        return list(model.objects.order_by(field).values_list("pk", field)[:limit])

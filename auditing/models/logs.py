@@ -58,13 +58,15 @@ class LogQuerySet(models.QuerySet[Row]):
         low, high = id_bounds(start, end)
         return self.filter(id__gte=low, id__lt=high, created_at__gte=start, created_at__lt=end)
 
-    def page(self, after: str | None = None, size: int = 100) -> Page[Row]:
+    def page(self, after: str | None = None, size: int = 100, binding: str | None = None) -> Page[Row]:
         """`size` rows (1 to 1,000), newest first, from a cursor of `next` or `previous` on.
 
-        Rows that arrive meanwhile neither repeat nor hide others. Raises InvalidCursor.
+        A cursor is bound to the filters, or to the text `binding` where the filters move with the clock. Rows that arrive
+        meanwhile neither repeat nor hide others. Raises InvalidCursor.
         """
         size = max(1, min(size, 1000))
-        backwards, at = self._read(after) if after else (False, None)
+        digest = hashlib.sha256((binding or str(self.order_by("id").values("id").query)).encode()).hexdigest()[:16]
+        backwards, at = _read(after, digest) if after else (False, None)
         query = self.order_by("id" if backwards else "-id")
         if at is not None:
             query = query.filter(id__gt=at) if backwards else query.filter(id__lt=at)
@@ -75,28 +77,26 @@ class LogQuerySet(models.QuerySet[Row]):
         older, newer = (bool(rows), more) if backwards else (more, at is not None and bool(rows))
         return Page(
             rows,
-            self._cursor("<", rows[-1].pk) if older else None,
-            self._cursor(">", rows[0].pk) if newer else None,
+            _cursor("<", rows[-1].pk, digest) if older else None,
+            _cursor(">", rows[0].pk, digest) if newer else None,
         )
-
-    def _digest(self) -> str:
-        text = str(self.order_by("id").values("id").query)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def _cursor(self, direction: str, id: UUID) -> str:
-        return signing.dumps([direction, id.hex, self._digest()], salt="auditing.page")
-
-    def _read(self, cursor: str) -> tuple[bool, UUID]:
-        try:
-            direction, id, digest = signing.loads(cursor, salt="auditing.page")
-        except signing.BadSignature:
-            raise InvalidCursor from None
-        if digest != self._digest():
-            raise InvalidCursor
-        return direction == ">", UUID(id)
 
     def update(self, **kwargs: Any) -> NoReturn:
         raise AppendOnly
 
     def delete(self) -> NoReturn:
         raise AppendOnly
+
+
+def _cursor(direction: str, id: UUID, digest: str) -> str:
+    return signing.dumps([direction, id.hex, digest], salt="auditing.page")
+
+
+def _read(cursor: str, expected: str) -> tuple[bool, UUID]:
+    try:
+        direction, id, digest = signing.loads(cursor, salt="auditing.page")
+    except signing.BadSignature:
+        raise InvalidCursor from None
+    if digest != expected:
+        raise InvalidCursor
+    return direction == ">", UUID(id)

@@ -75,6 +75,7 @@ class Tenant(Lifecycle):
     suspended_at = models.DateTimeField(null=True, editable=False, db_comment="Since when it is suspended")
     suspended_reason = models.TextField(default="", editable=False, db_comment="Why it is suspended")
 
+    reference = "slug"
     objects = TenantQuerySet.as_manager()
 
     class Meta:
@@ -149,6 +150,7 @@ class App(Lifecycle):
     )
     metadata = json_field(db_comment="Anything else, for the operator")
 
+    reference = "slug"
     objects = AppQuerySet.as_manager()
 
     class Meta:
@@ -251,6 +253,7 @@ class Branch(Lifecycle):
     contact = models.CharField(max_length=200, blank=True, default="", db_comment="Whom to ask")
     metadata = json_field(db_comment="Anything else, for the operator")
 
+    reference = "code"
     objects = BranchQuerySet.as_manager()
 
     class Meta:

@@ -136,6 +136,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     created_at = created_at_field()
     updated_at = updated_at_field()
 
+    reference = "email"
     objects: ClassVar[UserManager] = UserManager()
 
     USERNAME_FIELD = "email"
@@ -218,8 +219,28 @@ class User(AbstractBaseUser, PermissionsMixin):
     def audit_actor(self) -> tuple[str, str, str, str]:
         return ("operator" if self.tenant_id is None else "user", str(self.pk), self.email, self.role)
 
+    def clean(self) -> None:
+        """No `normalize_username`: names are kept as they were given; an empty one is none."""
+        self.username = self.username or None
+        self.email = type(self).objects.normalize_email(self.email)
+
+    def save(self, **kwargs: Any) -> None:
+        """Raises TenantsError("last_owner") for a change that would take the last one."""
+        with last_owner_kept():
+            super().save(**kwargs)
+
     def get_full_name(self) -> str:
         return self.display_name or self.email
+
+    def get_short_name(self) -> str:
+        return self.display_name or self.username or self.email
+
+    def is_last_owner(self) -> bool:
+        """Whether the stored row is the one active owner that its tenant has."""
+        if self.tenant_id is None:
+            return False
+        owners = User.objects.filter(tenant_id=self.tenant_id, role=Role.OWNER, is_active=True)
+        return list(owners.values_list("pk", flat=True)[:2]) == [self.pk]
 
     def apps(self) -> models.QuerySet[App]:
         """The apps this user has access to."""

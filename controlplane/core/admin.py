@@ -1,0 +1,169 @@
+"""Base classes of every admin of ours. `ModelAdmin` reads; one that writes says so. None deletes, none writes LogEntry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.core.exceptions import PermissionDenied
+from django.db import models, transaction
+from django.forms import Field
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.http import urlencode
+
+from controlplane.core.conf import conf
+from controlplane.core.errors import ControlPlaneError
+from controlplane.core.references import ReferenceField
+
+Action = Callable[..., HttpResponse | None]
+
+AUDIT_LOG = "admin:cp_auditing_auditlog_changelist"
+
+
+class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Shows rows and changes none. `empty_help`: what to do when there is no row yet."""
+
+    actions_on_top = True
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    list_max_show_all = 0
+    empty_help: ClassVar[str] = ""
+    change_form_template = "cp_core/object.html"
+    every_row: ClassVar[str] = ""
+    """Query of the list that hides no row, as "status=any": what an action on one row's page runs against."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    def log_addition(self, *args: Any) -> None:
+        """Nothing: the audit log has it, from the database, whoever wrote."""
+
+    log_change = log_deletions = log_addition
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """History is the audit log of the object."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            url = reverse(AUDIT_LOG)
+        except NoReverseMatch:
+            return HttpResponseRedirect("../change/")
+        about = {"resource": f"{self.opts.db_table}:{object_id}", "window": "all"}
+        return HttpResponseRedirect(f"{url}?{urlencode(about)}")
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Field | None:
+        """A related row with a short name is typed, not picked from a list of all."""
+        target = db_field.remote_field.model
+        if hasattr(target, "reference"):
+            kwargs.setdefault("form_class", ReferenceField)
+            kwargs.setdefault("queryset", target._default_manager.all())
+            return db_field.formfield(**kwargs)  # type: ignore[no-any-return]
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        obj = kwargs.get("obj")
+        context["object_actions"] = self.object_actions(request, obj) if obj is not None else []
+        context["changelist_url"] = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+        context["every_row"] = self.every_row
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def object_actions(self, request: HttpRequest, obj: models.Model) -> list[tuple[str, str]]:
+        """(name, label) of the actions offered on the page of one row; those for which it is in the right state."""
+        return [
+            (name, description % {"verbose_name_plural": self.opts.verbose_name_plural})
+            for name, (function, _, description) in self.get_actions(request).items()
+            if getattr(function, "offered", lambda row: True)(obj)
+        ]
+
+
+class WritableModelAdmin(ModelAdmin):
+    """Adds and changes rows, by permission. Rows are closed by actions with a reason, not deleted."""
+
+    save_on_top = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return admin.ModelAdmin.has_add_permission(self, request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return admin.ModelAdmin.has_change_permission(self, request, obj)
+
+
+def confirmed_action(
+    label: str,
+    *,
+    permission: str,
+    command: str,
+    past: str,
+    explain: str,
+    perform: Callable[[Any, HttpRequest, str], None],
+    offered: Callable[[Any], bool] = lambda row: True,
+    preview: Callable[[Sequence[Any]], list[tuple[str, str]]] | None = None,
+    danger: bool = False,
+) -> Action:
+    """An action on ticked rows, or on one row's page, that asks for a reason on a page of its own and then acts.
+
+    permission: "change", or one of the model's own, as "revoke". command: the management command that does the same.
+    past: "suspended", for the message. explain: what will happen, one sentence. perform: called with each row, the request
+    and the reason. offered: whether a row is in the right state. preview: what stops, as (label, value) pairs.
+    """
+
+    def run(modeladmin: ModelAdmin, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponse | None:
+        rows = list(queryset[:101])
+        if len(rows) > 100:
+            messages.error(request, f"At most 100 rows at a time. For more there is the command {command}.")
+            return None
+        reason = request.POST.get("cp_reason")
+        error = ""
+        if reason is not None:
+            try:
+                if not reason.strip():
+                    raise ControlPlaneError("reason_required", "Say why: this is kept in the audit log.")
+                with transaction.atomic(using=conf.DATABASE):
+                    for row in rows:
+                        perform(row, request, reason)
+            except ControlPlaneError as refused:
+                error = refused.message
+            else:
+                names = ", ".join(str(row) for row in rows[:3]) + (
+                    f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+                )
+                messages.success(request, f"{names}: {past}.")
+                return None
+        context = {
+            **modeladmin.admin_site.each_context(request),
+            "title": label,
+            "opts": modeladmin.opts,
+            "rows": rows,
+            "explain": explain,
+            "preview": preview(rows) if preview else [],
+            "error": error,
+            "reason": reason or "",
+            "danger": danger,
+            "command": command,
+            "action": request.POST["action"],
+            "selected": helpers.ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "cp_core/confirm.html", context, status=422 if error else 200)
+
+    run.short_description = label  # type: ignore[attr-defined]
+    run.allowed_permissions = (permission,)  # type: ignore[attr-defined]
+    run.offered = offered  # type: ignore[attr-defined]
+    run.command = command  # type: ignore[attr-defined]
+    run.__name__ = label.lower().replace(" ", "_")
+    return run

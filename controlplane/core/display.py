@@ -1,0 +1,77 @@
+"""How values look in a list or on a page: pills, ids, times, money. Pure; everything is escaped."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from controlplane.core.charts import dollars
+
+NOTHING = "–"
+
+
+def pill(text: str, tone: str = "") -> SafeString:
+    """A word that stands out by tone: "ok", "warn", "bad", "info" or "" (quiet)."""
+    return format_html('<span class="cp-pill {}">{}</span>', f"cp-{tone}" if tone else "", text)
+
+
+def status(value: str, tones: dict[str, str]) -> SafeString | str:
+    """A state: plain text when it is the ordinary one (no tone), else a pill."""
+    tone = tones.get(value)
+    return pill(value, tone) if tone is not None else value
+
+
+def mono(text: str) -> SafeString:
+    """A word that is read character by character."""
+    return format_html('<span class="cp-mono">{}</span>', text)
+
+
+def short_id(value: UUID | str | None) -> SafeString | str:
+    """The last eight characters of an id, which tell ids of one moment apart; the whole one in the title."""
+    if not value:
+        return NOTHING
+    text = str(value)
+    return format_html('<span class="cp-id" title="{}">…{}</span>', text, text[-8:])
+
+
+def named(name: str | None, value: UUID | None) -> SafeString | str:
+    """The name of a row that an id means, with the id in the title; the short id where the name is not known."""
+    if not value:
+        return NOTHING
+    return format_html('<span title="{}">{}</span>', value, name) if name else short_id(value)
+
+
+def instant(at: datetime | None) -> SafeString | str:
+    """`2026-11-21 13:41:07` in the present time zone."""
+    if at is None:
+        return NOTHING
+    return format_html(
+        '<time class="cp-nowrap" datetime="{}">{:%Y-%m-%d %H:%M:%S}</time>', at.isoformat(), timezone.localtime(at)
+    )
+
+
+def number(value: int | None, unit: str = "") -> SafeString | str:
+    """A count, right-aligned, grouped by thousands."""
+    if value is None:
+        return format_html('<span class="cp-num cp-quiet">{}</span>', NOTHING)
+    return format_html('<span class="cp-num">{}{}</span>', f"{value:,}", f" {unit}" if unit else "")
+
+
+def cost(value: Decimal | None) -> SafeString:
+    """US dollars; None is "unpriced", never zero."""
+    text = "unpriced" if value is None else dollars(value)
+    return format_html('<span class="cp-num {}">{}</span>', "cp-quiet" if value is None else "", text)
+
+
+def facts(pairs: list[tuple[str, Any]]) -> SafeString:
+    """A list of names and values."""
+    rows = [
+        format_html("<dt>{}</dt><dd>{}</dd>", name, NOTHING if value in (None, "") else value) for name, value in pairs
+    ]
+    return format_html('<dl class="cp-kv">{}</dl>', SafeString("").join(rows))

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import models
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_variables
+
+from auditing.models import AuditLog
+from controlplane.core import display
+from controlplane.core.admin import WritableModelAdmin, confirmed_action
+from controlplane.core.ids import now, uuid7
+from tenants.errors import KeyOperationError
+from tenants.models import APIKey, APIKeySecret, Issued
+
+STATES = {"revoked": "bad", "disabled": "warn", "expired": "bad", "not yet valid": "info"}
+GRACES = {"0": "At once", "3600": "After 1 hour", "86400": "After 24 hours", "604800": "After 7 days"}
+
+
+class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The form of a new key carries the id that it will have: sent twice, it makes one key."""
+
+    id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        app = cleaned.get("app")
+        if app is not None:
+            self.instance.tenant_id = app.tenant_id
+        if cleaned.get("allowed_models") == []:
+            cleaned["allowed_models"] = None  # an empty field restricts nothing
+        return cleaned
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        if not self.errors:
+            try:
+                self.instance.check_new(now())
+            except KeyOperationError as error:
+                field = {"bad_expiry": "expires_at", "bad_scope": "scopes", "operator": "user"}.get(error.code)
+                self.add_error(field, forms.ValidationError(error.message, code=error.code))
+
+
+class SecretInline(admin.TabularInline):  # type: ignore[type-arg]
+    model = APIKeySecret
+    fields = ("shown", "state", "created", "ends")
+    readonly_fields = fields
+    extra = 0
+    max_num = 0
+    can_delete = False
+    ordering = ("-created_at",)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description="Prefix")
+    def shown(self, row: APIKeySecret) -> str:
+        return row.prefix
+
+    @admin.display(description="State")
+    def state(self, row: APIKeySecret) -> str:
+        if row.revoked_at:
+            return display.pill("revoked", "bad")
+        return display.pill("ended", "warn") if row.expires_at and row.expires_at <= now() else "live"
+
+    @admin.display(description="Made (UTC)")
+    def created(self, row: APIKeySecret) -> str:
+        return display.instant(row.created_at)
+
+    @admin.display(description="Ends (UTC)")
+    def ends(self, row: APIKeySecret) -> str:
+        return display.instant(row.revoked_at or row.expires_at)
+
+
+class KeyStateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("live", "Live"), ("expiring", "Expiring in 14 days"), ("expired", "Expired"), ("revoked", "Revoked")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> models.QuerySet[Any]:
+        found: dict[str | None, Any] = {
+            "live": lambda: queryset.live(),
+            "expiring": lambda: queryset.expiring(timedelta(days=14)),
+            "expired": lambda: queryset.filter(expires_at__lte=now(), revoked_at=None),
+            "revoked": lambda: queryset.exclude(revoked_at=None),
+        }
+        return found.get(self.value(), lambda: queryset)()  # type: ignore[no-any-return]
+
+
+@admin.register(APIKey)
+class APIKeyAdmin(WritableModelAdmin):
+    form = KeyForm
+    list_display = ("name", "prefix", "tenant", "app", "user", "environment", "condition", "ends", "created")
+    list_filter = (KeyStateFilter, "environment")
+    search_fields = ("name__icontains", "secrets__kid__exact", "tenant__slug__exact", "app__slug__exact")
+    search_help_text = "Name, kid (the twelve characters after cpk_live_), slug of the tenant or app"
+    list_select_related = ("tenant", "app", "user")
+    ordering = ("-created_at",)
+    _limits = ("Limits", {"fields": ("scopes", "allowed_models", "not_before", "expires_at", "enabled")})
+    _notes = ("Notes", {"fields": ("tags", "metadata")})
+    add_fieldsets = ((None, {"fields": ("app", "name", "environment", "user", "branch", "id")}), _limits, _notes)
+    fieldsets = (
+        (None, {"fields": ("name", "condition", "tenant", "app", "environment", "user", "branch")}),
+        _limits,
+        _notes,
+        (
+            "Record",
+            {"fields": ("key_id", "created", "created_by", "rotation", "revoked", "revoked_by", "revoke_reason")},
+        ),
+    )
+    readonly_fields = (
+        "condition", "tenant", "key_id", "created", "created_by", "rotation", "revoked", "revoked_by", "revoke_reason",
+    )  # fmt: skip
+    inlines = (SecretInline,)
+    actions = (
+        confirmed_action(
+            "Revoke",
+            permission="revoke",
+            command="keys_revoke",
+            past="revoked",
+            explain="Every secret of these keys is refused from now on. This is final.",
+            perform=lambda row, request, reason: row.revoke(reason, by=str(request.user)),
+            offered=lambda row: row.revoked_at is None,
+            preview=lambda rows: [(str(row), f"{row.tenant} / {row.app}") for row in rows],
+            danger=True,
+        ),
+    )
+    empty_help = "A key lets an app call models. The command: manage.py keys_issue."
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[APIKey]:
+        newest = APIKeySecret.objects.filter(key=models.OuterRef("pk")).order_by("-created_at")
+        shown = models.Subquery(newest.values("kid")[:1])
+        return super().get_queryset(request).annotate(newest_kid=shown)
+
+    def get_urls(self) -> list[Any]:
+        rotate = self.admin_site.admin_view(self.rotate_view)
+        return [path("<uuid:id>/rotate/", rotate, name="cp_tenants_apikey_rotate"), *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.has_perm("cp_tenants.issue_apikey"))
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("cp_tenants.revoke_apikey"))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        return self.fieldsets if obj else self.add_fieldsets
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return (*self.readonly_fields, "app", "environment", "user", "branch") if obj else self.readonly_fields
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is not None:
+            kwargs["form"] = forms.ModelForm
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        obj = kwargs.get("obj")
+        if obj is not None and obj.revoked_at is None and request.user.has_perm("cp_tenants.rotate_apikey"):
+            context["rotate_url"] = reverse("admin:cp_tenants_apikey_rotate", args=[obj.pk])
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    change_form_template = "cp_tenants/key.html"
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if request.method == "POST" and (made := _already_made(request.POST.get("id", ""))):
+            return self._created_page(request, made, None)
+        return super().add_view(request, form_url, extra_context)
+
+    @method_decorator(sensitive_variables())
+    def save_model(self, request: HttpRequest, obj: APIKey, form: Any, change: bool) -> None:
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        columns = ("tenant", "app", "name", "environment", "user", "branch", "scopes", "allowed_models")
+        more = ("expires_at", "not_before", "metadata", "tags")
+        given = {name: getattr(obj, name) for name in (*columns, *more)}
+        user: Any = request.user
+        obj.issued = APIKey.objects.issue(**given, by=str(user), by_id=user.pk, id=form.cleaned_data["id"])  # type: ignore[attr-defined]
+        obj.pk = obj.issued.key.pk  # type: ignore[attr-defined]
+
+    @method_decorator(sensitive_variables())
+    def response_add(self, request: HttpRequest, obj: APIKey, post_url_continue: str | None = None) -> HttpResponse:
+        issued: Issued = obj.issued  # type: ignore[attr-defined]
+        return self._created_page(request, issued.key, issued)
+
+    @method_decorator(sensitive_variables())
+    def rotate_view(self, request: HttpRequest, id: UUID) -> HttpResponse:
+        """Ask how long the old secrets go on, then show the new one, once."""
+        if not request.user.has_perm("cp_tenants.rotate_apikey"):
+            raise PermissionDenied
+        key = APIKey.objects.select_related("tenant", "app").filter(pk=id).first()
+        if key is None:
+            raise Http404
+        if request.method == "POST":
+            grace = request.POST.get("grace", "")
+            key.rotation = int(request.POST.get("rotation", "")) if request.POST.get("rotation", "").isdecimal() else -1
+            try:
+                if grace not in GRACES:
+                    raise KeyOperationError("bad_grace")
+                issued = key.rotate(timedelta(seconds=int(grace)), by=str(request.user))
+                return self._created_page(request, key, issued)
+            except KeyOperationError as error:
+                messages.error(request, error.message)
+                key.refresh_from_db()
+        context = {
+            **self.admin_site.each_context(request), "title": "Rotate", "opts": self.opts, "key": key, "graces": GRACES,
+            "secrets": [secret.prefix for secret in key.secrets.live().select_related("key")],
+        }  # fmt: skip
+        return TemplateResponse(request, "cp_tenants/rotate.html", context)
+
+    @method_decorator(sensitive_variables())
+    @method_decorator(never_cache)
+    def _created_page(self, request: HttpRequest, key: APIKey, issued: Issued | None) -> HttpResponse:
+        """The answer to the POST is the page: the token is in it, and nowhere else."""
+        if issued is not None:
+            label = f"cpk_{key.environment}_{issued.secret.kid}"
+            subject = {"tenant": key.tenant_id, "app": key.app_id, "api_key": key.pk}
+            AuditLog.objects.record("apikey.reveal", **subject, resource=key, details={"prefix": label})
+        context = {
+            **self.admin_site.each_context(request), "title": "Key created" if issued else "Already created",
+            "opts": self.opts, "key": key, "token": issued.token if issued else "",
+            "prefix": f"cpk_{key.environment}_{key.secrets.order_by('-created_at').values_list('kid', flat=True).first()}",
+        }  # fmt: skip
+        response = TemplateResponse(request, "cp_tenants/created.html", context)
+        response["Cache-Control"] = "no-store"
+        response["Referrer-Policy"] = "no-referrer"
+        return response
+
+    @admin.display(description="Prefix")
+    def prefix(self, row: Any) -> str:
+        return display.mono(f"cpk_{row.environment}_{row.newest_kid}") if row.newest_kid else display.NOTHING
+
+    @admin.display(description="State")
+    def condition(self, row: APIKey) -> str:
+        return display.status(row.state, STATES)
+
+    @admin.display(description="Expires (UTC)", ordering="expires_at")
+    def ends(self, row: APIKey) -> str:
+        return display.instant(row.expires_at)
+
+    @admin.display(description="Created (UTC)", ordering="created_at")
+    def created(self, row: APIKey) -> str:
+        return display.instant(row.created_at)
+
+    @admin.display(description="Revoked (UTC)")
+    def revoked(self, row: APIKey) -> str:
+        return display.instant(row.revoked_at)
+
+    @admin.display(description="Id")
+    def key_id(self, row: APIKey) -> str:
+        return display.mono(str(row.pk))
+
+
+def _already_made(text: str) -> APIKey | None:
+    try:
+        return APIKey.objects.filter(pk=UUID(text)).first()
+    except ValueError:
+        return None

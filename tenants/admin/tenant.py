@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db import models
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from controlplane.core import display
+from controlplane.core.admin import WritableModelAdmin, confirmed_action
+from tenants.models import APIKey, App, Branch, Status, Tenant, User
+
+TONES = {"suspended": "warn", "deleted": "bad"}
+
+
+class StatusFilter(admin.SimpleListFilter):
+    """Hides what is deleted, until asked."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "Active"), ("suspended", "Suspended"), ("deleted", "Deleted"), ("any", "Any")]
+
+    def choices(self, changelist: Any) -> Any:
+        first, *rest = super().choices(changelist)
+        yield {**first, "display": "Not deleted"}
+        yield from rest
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        value = self.value()
+        if value == "any":
+            return queryset
+        return queryset.filter(status=value) if value else queryset.exclude(status=Status.DELETED)
+
+
+def count(model: type[models.Model], **match: Any) -> models.Expression:
+    """Number of rows of another table by a sub-query: joins would multiply each other."""
+    (name,) = (key for key, value in match.items() if isinstance(value, models.OuterRef))
+    rows = model._default_manager.filter(**match).order_by().values(name).annotate(n=models.Count("pk")).values("n")
+    return Coalesce(models.Subquery(rows, output_field=models.IntegerField()), 0)
+
+
+def _what_stops(rows: Sequence[Any]) -> list[tuple[str, str]]:
+    """What no longer works once these tenants, apps or branches are closed."""
+    field = type(rows[0])._meta.model_name
+    keys = APIKey.objects.live().filter(**{f"{field}__in": rows}).count()
+    found = [("API keys that will be refused", f"{keys:,}")]
+    if isinstance(rows[0], Tenant):
+        users = User.objects.active().filter(tenant__in=rows).count()
+        apps = App.objects.active().filter(tenant__in=rows).count()
+        found += [("Users who cannot sign in", f"{users:,}"), ("Apps that stop", f"{apps:,}")]
+    return found
+
+
+def lifecycle_actions(noun: str) -> tuple[Any, ...]:
+    """Suspend, resume, delete and restore, for a model with a Lifecycle."""
+    return (
+        confirmed_action(
+            "Suspend",
+            permission="change",
+            command=f"{noun}_suspend" if noun == "tenant" else "",
+            past="suspended",
+            explain="Nothing below verifies until it is resumed. No row is changed or removed.",
+            perform=lambda row, request, reason: row.suspend(reason),
+            offered=lambda row: row.status == Status.ACTIVE,
+            preview=_what_stops,
+            danger=True,
+        ),
+        confirmed_action(
+            "Resume",
+            permission="change",
+            command=f"{noun}_resume" if noun == "tenant" else "",
+            past="active again",
+            explain="Everything below works again.",
+            perform=lambda row, request, reason: row.resume(reason),
+            offered=lambda row: row.status == Status.SUSPENDED,
+        ),
+        confirmed_action(
+            "Delete",
+            permission="change",
+            command=f"{noun}_delete" if noun == "tenant" else "",
+            past="deleted",
+            explain="It is hidden and closed. Its rows, usage and audit stay readable, its names stay taken; it can be restored.",
+            perform=lambda row, request, reason: row.delete(reason),
+            offered=lambda row: row.status != Status.DELETED,
+            preview=_what_stops,
+            danger=True,
+        ),
+        confirmed_action(
+            "Restore",
+            permission="change",
+            command=f"{noun}_restore" if noun == "tenant" else "",
+            past="restored",
+            explain="It is active again, with everything below it.",
+            perform=lambda row, request, reason: row.restore(reason),
+            offered=lambda row: row.status == Status.DELETED,
+        ),
+    )
+
+
+class LifecycleAdmin(WritableModelAdmin):
+    every_row = "status=any"
+    _record = ("Record", {"fields": ("id", "created", "updated", "deleted")})
+    _shown = ("state", "id", "created", "updated", "deleted")
+
+    @admin.display(description="Status", ordering="status")
+    def state(self, row: Any) -> str:
+        return display.status(row.status, TONES)
+
+    @admin.display(description="Created (UTC)", ordering="created_at")
+    def created(self, row: Any) -> str:
+        return display.instant(row.created_at)
+
+    @admin.display(description="Changed (UTC)")
+    def updated(self, row: Any) -> str:
+        return display.instant(row.updated_at)
+
+    @admin.display(description="Deleted (UTC)")
+    def deleted(self, row: Any) -> str:
+        return display.instant(row.deleted_at)
+
+    @admin.display(description="Live keys")
+    def key_count(self, row: Any) -> str:
+        return display.number(row.keys_n)
+
+
+@admin.register(Tenant)
+class TenantAdmin(LifecycleAdmin):
+    list_display = ("name_and_slug", "state", "app_count", "user_count", "key_count", "time_zone", "domain", "created")
+    list_filter = (StatusFilter,)
+    search_fields = ("slug__startswith", "name__icontains", "domain__exact")
+    search_help_text = "Slug, name or domain"
+    ordering = ("name",)
+    fieldsets = (
+        (None, {"fields": ("name", "slug", "state", "domain", "time_zone")}),
+        ("Settings", {"fields": ("settings", "metadata")}),
+        ("Own database", {"fields": ("db_dsn", "db_schema"), "classes": ("collapse",)}),
+        LifecycleAdmin._record,
+    )
+    readonly_fields = LifecycleAdmin._shown
+    actions = lifecycle_actions("tenant")
+    empty_help = "A tenant is an organisation whose apps call models. The command: manage.py tenant_create."
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Tenant]:
+        here = models.OuterRef("pk")
+        live = {"revoked_at": None, "enabled": True}
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                apps_n=count(App, tenant=here),
+                users_n=count(User, tenant=here, is_active=True),
+                keys_n=count(APIKey, tenant=here, **live),
+            )
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return (*self.readonly_fields, "slug") if obj else self.readonly_fields  # a slug is for ever
+
+    @admin.display(description="Tenant", ordering="name")
+    def name_and_slug(self, row: Tenant) -> str:
+        return format_html('{} <span class="cp-quiet">{}</span>', row.name, row.slug)
+
+    @admin.display(description="Apps")
+    def app_count(self, row: Any) -> str:
+        return display.number(row.apps_n)
+
+    @admin.display(description="Active users")
+    def user_count(self, row: Any) -> str:
+        return display.number(row.users_n)
+
+
+@admin.register(App)
+class AppAdmin(LifecycleAdmin):
+    list_display = ("name", "slug", "tenant", "app_type", "state", "key_count", "created")
+    list_filter = (StatusFilter, "app_type")
+    search_fields = ("slug__startswith", "name__icontains", "tenant__slug__exact")
+    search_help_text = "Slug or name of the app, or slug of its tenant"
+    list_select_related = ("tenant",)
+    ordering = ("tenant__name", "name")
+    fieldsets = (
+        (None, {"fields": ("tenant", "name", "slug", "app_type", "state")}),
+        ("Settings", {"fields": ("config", "metadata")}),
+        LifecycleAdmin._record,
+    )
+    readonly_fields = LifecycleAdmin._shown
+    actions = lifecycle_actions("app")
+    empty_help = "An app of a tenant holds the keys that call models. The command: manage.py app_create."
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[App]:
+        keys = count(APIKey, app=models.OuterRef("pk"), revoked_at=None, enabled=True)
+        return super().get_queryset(request).annotate(keys_n=keys)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return (*self.readonly_fields, "tenant", "slug") if obj else self.readonly_fields
+
+
+@admin.register(Branch)
+class BranchAdmin(LifecycleAdmin):
+    list_display = ("name", "code", "app", "tenant", "branch_type", "state", "key_count", "created")
+    list_filter = (StatusFilter, "branch_type")
+    search_fields = ("code__startswith", "name__icontains", "tenant__slug__exact")
+    search_help_text = "Code or name of the branch, or slug of its tenant"
+    list_select_related = ("tenant", "app")
+    ordering = ("tenant__name", "app__name", "name")
+    fieldsets = (
+        (None, {"fields": ("tenant", "app", "name", "code", "branch_type", "state")}),
+        ("Place", {"fields": ("address", "contact", "metadata")}),
+        LifecycleAdmin._record,
+    )
+    readonly_fields = LifecycleAdmin._shown
+    actions = lifecycle_actions("branch")
+    empty_help = "A branch is a location or sub-unit of an app. The command: manage.py branch_create."
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Branch]:
+        keys = count(APIKey, branch=models.OuterRef("pk"), revoked_at=None, enabled=True)
+        return super().get_queryset(request).annotate(keys_n=keys)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return (*self.readonly_fields, "tenant", "app") if obj else self.readonly_fields
