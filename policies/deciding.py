@@ -99,7 +99,7 @@ Meets = Callable[[Any], bool]
 
 
 class _Trace:
-    """Asks one list after the other, remembering the answers; a question returns a Verdict only if it ends the matter."""
+    """Asks one list after the other and remembers the answers; a question returns a Verdict only if it ends it all."""
 
     def __init__(self, merged: Merged) -> None:
         self._layers = merged.layers

@@ -14,6 +14,5 @@ class PolicyError(ControlPlaneError):
     messages: ClassVar[dict[str, str]] = {
         "scope_mismatch": "The app, branch or user given is not the one the key or branch belongs to. Leave it out.",
         "tenant_mismatch": "An object of another tenant was given, or this tenant cannot be seen here. Stay in one.",
-        "stale_version": "The policy was changed since it was read. Read it again, then repeat the change.",
         "unknown_time_zone": "This machine does not know the time zone. Use an IANA name such as Europe/Berlin.",
     }
