@@ -31,7 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--key", metavar="ID", help="the API key that asks: app, branch and user follow from it")
         parser.add_argument("--model", metavar="NAME", help="may this model be used? a name or an alias")
         parser.add_argument("--region", metavar="REGION", help="where the call would go")
-        parser.add_argument("--at", type=_instant, metavar="TIME", help="as 2026-03-10T12:00:00Z; without it: now")
+        parser.add_argument("--at", metavar="TIME", help="as 2026-03-10T12:00:00Z; without it: now")
         parser.add_argument("--json", action="store_true", help="the whole explanation as one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -52,12 +52,14 @@ class Command(BaseCommand):
         user = _one(tenant.users.all(), "user", email__iexact=options["user"])
         key = _one(tenant.keys.all(), "key", pk=_uuid(options["key"]))
         try:
-            return Policy.objects.effective(tenant, app, branch, user, key, options["at"])
+            return Policy.objects.effective(tenant, app, branch, user, key, _instant(options["at"]))
         except PolicyError as error:
             raise CommandError(f"{error.code}: {error.message}", returncode=2) from error
 
 
-def _instant(text: str) -> datetime:
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
     try:
         at = parse_datetime(text)
     except ValueError:
