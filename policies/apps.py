@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.apps import AppConfig
 
 
 class PoliciesConfig(AppConfig):
+    """Who may do what, within which limits: policies, their resolution and the decisions made from them."""
+
     name = "policies"
     label = "cp_policies"
+    verbose_name = "Policies"
     default_auto_field = "django.db.models.BigAutoField"
+    audit_exempt: ClassVar[dict[str, str]] = {}

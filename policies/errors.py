@@ -1,0 +1,18 @@
+"""What can go wrong when policies are asked or written. The codes are stable and listed in docs/policies.md."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from controlplane.core.errors import ControlPlaneError
+
+
+class PolicyError(ControlPlaneError):
+    """A question about policies that has no answer, or a write that came too late."""
+
+    http_status = 403
+    messages: ClassVar[dict[str, str]] = {
+        "scope_mismatch": "The app, branch or user given is not the one the key or branch belongs to. Leave it out.",
+        "tenant_mismatch": "An object of another tenant was given, or this tenant cannot be seen here. Stay in one.",
+        "unknown_time_zone": "This machine does not know the time zone. Use an IANA name such as Europe/Berlin.",
+    }

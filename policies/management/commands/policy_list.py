@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from policies.models import Policy
+from policies.schemas import SCHEMAS
+from tenants.models import Tenant
+
+
+class Command(BaseCommand):
+    help = "List the policies of a tenant, by type, nearest scope first. Exit code 0; 2 if there is no such tenant."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--tenant", required=True, metavar="SLUG", help="whose policies")
+        parser.add_argument("--type", choices=[*SCHEMAS], help="policies of this type only")
+        parser.add_argument("--json", action="store_true", help="one JSON array, every field, for scripts")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        tenant = Tenant.objects.filter(slug=options["tenant"]).first()
+        if tenant is None:
+            raise CommandError(f"There is no tenant {options['tenant']}. tenant_list shows them.", returncode=2)
+        policies = Policy.objects.filter(tenant=tenant).select_related("app", "branch", "user", "key")
+        policies = policies.order_by("policy_type", "-layer", "-priority", "id")
+        if options["type"]:
+            policies = policies.filter(policy_type=options["type"])
+        if options["json"]:
+            self.stdout.write(json.dumps([policy.as_record() for policy in policies], indent=2))
+            return
+        for policy in policies:
+            self.stdout.write(
+                f"{policy.pk}  {policy.policy_type:14}  v{policy.version:<3} {policy.state():8}  "
+                f"{policy.scope_label()}  {policy.name or '-'}  {json.dumps(policy.config)}"
+            )
+        self.stdout.write(f"{len(policies)} policies of {tenant.slug}.")
