@@ -1,6 +1,16 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
+from django.views.generic import RedirectView
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from controlplane.pages.dashboard import dashboard
+
+# Pages of the roof stand before the admin's own, so the dashboard answers the admin's root.
+pages = [path("", admin.site.admin_view(dashboard), name="dashboard")]
+
+urlpatterns = [
+    path("admin/", include((pages, "controlplane"))),
+    path("admin/", admin.site.urls),
+    path("", RedirectView.as_view(pattern_name="controlplane:dashboard")),
+]
