@@ -10,7 +10,6 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
 from psycopg import sql
 
@@ -38,12 +37,10 @@ def sql_files(direction):
 
 
 def schema(database):
-    """The schema as pg_dump writes it, without the word that it makes up anew each time, and without extensions: they
-    stay when the migration goes, as others in the database may stand on them."""
+    """The schema as pg_dump writes it, without the word that it makes up anew each time."""
     at = {"port": "", "password": "", **database.get_connection_params()}
-    options = ["--schema-only", "--no-owner", "--exclude-extension=*", "--restrict-key=x"]
     dump = subprocess.run(
-        [client("pg_dump"), *options, "--dbname", at["dbname"]],
+        [client("pg_dump"), "--schema-only", "--no-owner", "--restrict-key=x", "--dbname", at["dbname"]],
         env={"PGHOST": at["host"], "PGPORT": str(at["port"]), "PGUSER": at["user"], "PGPASSWORD": at["password"]},
         capture_output=True,
         text=True,
@@ -66,7 +63,6 @@ class Scratch:
         with connection._nodb_cursor() as cursor:
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.name)))
         connections.databases[self.alias] = {**connection.settings_dict, "NAME": self.name}
-        MigrationRecorder(connections[self.alias]).ensure_schema()
         self.done = []
 
     def drop(self):
