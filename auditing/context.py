@@ -68,9 +68,9 @@ def audit_context(
 ) -> Iterator[None]:
     """Open a transaction whose audit rows carry this actor, reason and request.
 
-    actor: see `actor_of`; None keeps the outer one. tenant: row or id, for rows that have no tenant of their own. Values of
-    an inner context win, and are undone at its end. Text is redacted. It is one transaction-local setting, so rows written
-    by QuerySet.update(), bulk_create and raw SQL carry it too, and nothing outlives the transaction.
+    actor: see `actor_of`; None keeps the outer one. tenant: row or id, for rows that have no tenant of their own.
+    Values of an inner context win, and are undone at its end. Text is redacted. It is one transaction-local setting, so
+    rows written by QuerySet.update(), bulk_create and raw SQL carry it too, and nothing outlives the transaction.
     """
     alias = using or conf.DATABASE
     said: dict[str, Any] = {"reason": redact_text(reason), "request_id": request_id, "ip": ip, "user_agent": user_agent}

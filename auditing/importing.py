@@ -81,8 +81,9 @@ def open_usage(
 ) -> UsageFile:
     """Look at a file: its fields, how they map, its digest. Raises InvalidImport when it is no usage log.
 
-    mapping: `{"created_at": {"field": "ts", "format": "epoch_ms"}, "provider": {"value": "openai"}, …}`; None = the file's
-    header must be known, or name our own columns. constants: values for every row (they win). shift: added to created_at.
+    mapping: `{"created_at": {"field": "ts", "format": "epoch_ms"}, "provider": {"value": "openai"}, …}`; None = the
+    file's header must be known, or name our own columns. constants: values for every row (they win). shift: added to
+    created_at.
     """
     fields = _fields(path)
     if mapping is not None:
@@ -164,8 +165,9 @@ def _builder(usage: UsageFile) -> Callable[[int, Mapping[str, Any]], dict[str, A
             row[name] = read(given) if isinstance(given, str) else given
         row.update(usage.constants)
         row.setdefault("request_id", f"{usage.prefix}{number}")
-        if usage.shift and isinstance(row.get("created_at"), datetime):
-            row["created_at"] += usage.shift
+        at = row.get("created_at")
+        if usage.shift and isinstance(at, datetime):
+            row["created_at"] = at + usage.shift
         return row
 
     return build

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -79,10 +79,10 @@ def ingest(
 
     source: `ingest` or `import`. origin: where the rows come from, for the dead letters (default: source). historical:
     created_at may be older than 35 days, to 2020. progress: called with the rows read so far.
-    The same request twice (equal model, status, tokens, cost) is a duplicate, however often it is given; another one under
-    the same request id is rejected as `conflicting_duplicate`. A rejected row is kept whole in DeadLetter, once.
-    Each batch is one transaction. Raises AuditUnavailable, with `.result` so far, when the database is gone: running all
-    again is safe.
+    The same request twice (equal model, status, tokens, cost) is a duplicate, however often it is given; another one
+    under the same request id is rejected as `conflicting_duplicate`. A rejected row is kept whole in DeadLetter, once.
+    Each batch is one transaction. Raises AuditUnavailable, with `.result` so far, when the database is gone: running
+    all again is safe.
     """
     result = IngestResult()
     remaining = iter(rows)
@@ -170,7 +170,9 @@ _COMPARE = """
         IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens, f.cost)
     FROM cp_ingest s JOIN cp_auditing_inferencerequest f
         ON f.tenant_id = s.tenant_id AND f.request_id = s.request_id AND f.adjusts IS NULL
-    WHERE f.id >= %s AND f.id < %s AND date_trunc('month', f.created_at, 'UTC') = date_trunc('month', s.created_at, 'UTC')
+    WHERE f.id >= %s AND f.id < %s
+        AND date_trunc('month', f.created_at, 'UTC')
+        = date_trunc('month', s.created_at, 'UTC')
 """
 
 
@@ -203,7 +205,7 @@ _CONFLICT = "Request id {} is there already, with another model, status, usage o
 def _already_next_door(
     cursor: CursorWrapper, facts: Sequence[tuple[int, Fact]], low: UUID, high: UUID
 ) -> dict[int, bool]:
-    """Staged rows near a month's border that stand in the neighbouring month: the local unique index cannot see them."""
+    """Staged rows near a border that stand in the neighbouring month: the local unique index cannot see them."""
     near = [
         fact
         for _, fact in facts
@@ -242,8 +244,9 @@ def _keep_aside(
 ) -> None:
     letters = [_letter(number, refusal, row, origin) for number, refusal, row in refused]
     cursor.executemany(
-        "INSERT INTO cp_auditing_deadletter (id, tenant_id, source, row_number, request_id, code, field, message, payload, "
-        "payload_bytes, sha256, resolution, resolved_by) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', '') "
+        "INSERT INTO cp_auditing_deadletter (id, tenant_id, source, row_number, request_id, code, field, message, "
+        "payload, payload_bytes, sha256, resolution, resolved_by) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', '') "
         "ON CONFLICT (tenant_id, source, row_number, sha256) DO NOTHING",
         letters,
     )

@@ -79,21 +79,23 @@ def start(call: Start, *, using: str) -> UUID:
     _check_text("provider", call.provider, 64)
     _check_text("model", call.model, 265)
     zone = call.time_zone or _zone(call.tenant_id)
+    params: list[Any] = [
+        id, at, request_id, call.tenant_id, call.app_id, call.branch_id, call.user_id, call.api_key_id,
+        call.provider, call.model, call.requested_model, call.estimated_cost, at + call.deadline, call.stream,
+        zone, Jsonb(redact(call.metadata)) if call.metadata else None,
+        call.tenant_id, request_id, lower_bound(at - RETRY_WINDOW),
+    ]  # fmt: skip
     with connections[using].cursor() as cursor:
         cursor.execute(
-            "INSERT INTO cp_auditing_inflightrequest (id, created_at, request_id, tenant_id, app_id, branch_id, user_id, "
-            "api_key_id, provider, model, requested_model, status, estimated_cost, deadline, stream, time_zone, metadata) "
+            "INSERT INTO cp_auditing_inflightrequest (id, created_at, request_id, tenant_id, app_id, branch_id, "
+            "user_id, api_key_id, provider, model, requested_model, status, estimated_cost, deadline, stream, "
+            "time_zone, metadata) "
             "SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending', %s, %s, %s, %s, %s "
             "WHERE NOT EXISTS (SELECT FROM cp_auditing_inferencerequest "
             "WHERE tenant_id = %s AND request_id = %s AND id >= %s) "
             "ON CONFLICT (tenant_id, request_id) DO NOTHING RETURNING id",
-            [
-                id, at, request_id, call.tenant_id, call.app_id, call.branch_id, call.user_id, call.api_key_id,
-                call.provider, call.model, call.requested_model, call.estimated_cost, at + call.deadline, call.stream,
-                zone, Jsonb(redact(call.metadata)) if call.metadata else None,
-                call.tenant_id, request_id, lower_bound(at - RETRY_WINDOW),
-            ],
-        )  # fmt: skip
+            params,
+        )
         if cursor.fetchone() is None:
             cursor.execute(
                 "SELECT id, status FROM cp_auditing_inflightrequest WHERE tenant_id = %(t)s AND request_id = %(r)s "

@@ -19,8 +19,8 @@ from auditing.windows import id_bounds
 class Metrics:
     """Totals over a window. Costs in US dollars; unpriced requests are counted, and in no cost.
 
-    total_requests: facts without adjustments, and calls in flight. average_latency_ms: over completed requests that tell
-    theirs, else None. p50, p95, p99: milliseconds, upper bounds of power-of-two buckets, so that they add up.
+    total_requests: facts without adjustments, and calls in flight. average_latency_ms: over completed requests that
+    tell theirs, else None. p50, p95, p99: milliseconds, upper bounds of power-of-two buckets, so that they add up.
     """
 
     total_requests: int
@@ -150,7 +150,7 @@ def totals(tenant_id: UUID | None, start: datetime, end: datetime, by: tuple[str
         return [
             Total(
                 key=tuple(row[: len(by)]),
-                **dict(zip(Total.__slots__[1:], row[len(by) :], strict=True)),  # type: ignore[arg-type]
+                **dict(zip(Total.__slots__[1:], row[len(by) :], strict=True)),
             )
             for row in cursor.fetchall()
         ]

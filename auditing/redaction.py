@@ -31,7 +31,7 @@ _SUSPICIOUS = re.compile(r"cpk_|cpr_|PRIVATE KEY|bearer |basic |sk-|eyJ|AKIA|ASI
 
 
 def names_a_secret(name: str) -> bool:
-    """Whether a column or key of that name holds a secret: `client_secret` does, `prompt_tokens` and `api_key_id` do not."""
+    """Whether a column or key of that name holds a secret: `client_secret` does, `prompt_tokens` does not."""
     return _NAMES.search(name) is not None
 
 

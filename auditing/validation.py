@@ -58,8 +58,8 @@ def validate(
 ) -> Fact | Refusal:
     """The fact that a row states, or why it is refused.
 
-    row: columns by name; needs request_id, created_at, tenant_id, provider, model. status defaults to completed, cost to None
-    (unpriced). zones: time zones of known tenants by id. Codes: docs/usage-import.md.
+    row: columns by name; needs request_id, created_at, tenant_id, provider, model. status defaults to completed, cost
+    to None (unpriced). zones: time zones of known tenants by id. Codes: docs/usage-import.md.
     """
     try:
         return _fact(row, present, zones, source, historical)

@@ -10,8 +10,8 @@ from controlplane.core.ids import lower_bound
 def id_bounds(start: datetime, end: datetime) -> tuple[UUID, UUID]:
     """low and high of the ids of a window start <= created_at < end: `id >= low AND id < high`, beside the exact times.
 
-    Ids are cut to the millisecond, so high lets the millisecond of `end` through. Raises InvalidWindow for a window that is
-    naive, empty or reversed.
+    Ids are cut to the millisecond, so high lets the millisecond of `end` through. Raises InvalidWindow for a window
+    that is naive, empty or reversed.
     """
     if start.tzinfo is None or end.tzinfo is None:
         raise InvalidWindow(message="Start and end need a time zone: use aware datetimes.")

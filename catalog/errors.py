@@ -42,6 +42,7 @@ class AliasError(CatalogError):
 
     code = "alias_shadows_model"
     messages: ClassVar[dict[str, str]] = {
-        "alias_shadows_model": "A model has this name as its key: an alias for everybody would hide it. Choose another name.",
+        "alias_shadows_model": "A model has this name as its key: an alias for everybody would hide it. "
+        "Choose another name.",
         "alias_taken": "This alias is taken. Change the one that is there.",
     }

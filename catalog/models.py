@@ -22,9 +22,9 @@ PROVIDER_SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 
 CAPABILITIES = (
     "function_calling", "tool_choice", "vision", "reasoning", "response_schema", "prompt_caching", "pdf_input",
-    "system_messages", "parallel_function_calling", "web_search", "assistant_prefill", "native_streaming", "audio_input",
-    "xhigh_reasoning_effort", "computer_use", "max_reasoning_effort", "native_structured_output", "adaptive_thinking",
-    "sampling_params", "minimal_reasoning_effort",
+    "system_messages", "parallel_function_calling", "web_search", "assistant_prefill", "native_streaming",
+    "audio_input", "xhigh_reasoning_effort", "computer_use", "max_reasoning_effort", "native_structured_output",
+    "adaptive_thinking", "sampling_params", "minimal_reasoning_effort",
 )  # fmt: skip
 """What a model may support that has a column, `supports_<name>`; the rarer ones are in `flags`."""
 
@@ -47,7 +47,7 @@ class ModelRecord:
 
 
 class Provider(models.Model):
-    """Who serves models. Global: written by operators, read by everybody. Disabled, never deleted while it has models."""
+    """Who serves models. Global: written by operators, read by everybody. Never deleted while it has models."""
 
     id = id_field()
     slug = models.CharField(
@@ -105,8 +105,8 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         found = found if provider is None else found.for_provider(provider)
         lowered = Lower("key")
         alike = TrigramSimilarity(lowered, text.lower()) + TrigramWordSimilarity(text.lower(), lowered)
-        found = found.annotate(likeness=alike).filter(likeness__gt=0.5)
-        return found.order_by("-likeness", Length("key"), "key")[:limit]
+        alike_enough = found.annotate(likeness=alike).filter(likeness__gt=0.5)
+        return alike_enough.order_by("-likeness", Length("key"), "key")[:limit]
 
     def resolve(self, name: str, tenant: Tenant | UUID | None = None) -> ModelRecord:
         """The model that a name means: the tenant's alias, a global alias, a key or a canonical id; exact case first.
@@ -290,8 +290,8 @@ class ModelAlias(models.Model):
 
     id = id_field()
     tenant = models.ForeignKey(
-        Tenant, models.PROTECT, null=True, blank=True, db_index=False, related_name="+", help_text="Empty: for everybody.",
-        db_comment="NULL: for everybody",
+        Tenant, models.PROTECT, null=True, blank=True, db_index=False, related_name="+",
+        help_text="Empty: for everybody.", db_comment="NULL: for everybody",
     )  # fmt: skip
     alias = models.CharField(max_length=200, db_comment="The other name, in any case")
     model = models.ForeignKey(AIModel, models.PROTECT, related_name="aliases", db_comment="What it means")

@@ -16,8 +16,8 @@ MAX_PASSWORD_BYTES = 1024
 class TenantBackend(ModelBackend):
     """Signs in by e-mail, by `tenant/name`, or, for operators, by a bare user name. Permissions come from the role.
 
-    An e-mail of two tenants signs nobody in. Exactly one hash is computed on every path, so a wrong name takes as long as a
-    wrong password.
+    An e-mail of two tenants signs nobody in. Exactly one hash is computed on every path, so a wrong name takes as long
+    as a wrong password.
     """
 
     def authenticate(
@@ -38,7 +38,7 @@ class TenantBackend(ModelBackend):
     def _get_permissions(self, user_obj: Any, obj: object, from_name: str) -> set[str]:
         if user_obj.tenant_id is not None:
             return set(PERMISSIONS[user_obj.role]) if user_obj.is_active and obj is None else set()
-        found: set[str] = super()._get_permissions(user_obj, obj, from_name)
+        found: set[str] = super()._get_permissions(user_obj, obj, from_name)  # type: ignore[misc]  # the stubs omit it
         return found
 
     def _find(self, name: str) -> User | None:

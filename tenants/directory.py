@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from typing import ClassVar
 from uuid import UUID
 
+from django.db.models import Model
+
 from auditing.directory import TenantFacts
 from tenants.models import APIKey, App, Branch, Tenant, User
 
@@ -11,7 +13,7 @@ from tenants.models import APIKey, App, Branch, Tenant, User
 class TenantDirectory:
     """Tells auditing who the ids of its facts are. Registered when the app is ready."""
 
-    _sources: ClassVar = {
+    _sources: ClassVar[dict[str, tuple[type[Model], str]]] = {
         "tenant": (Tenant, "name"),
         "app": (App, "name"),
         "branch": (Branch, "name"),
@@ -35,8 +37,8 @@ class TenantDirectory:
 
     def names(self, kind: str, ids: Iterable[UUID]) -> dict[UUID, str]:
         model, field = self._sources[kind]
-        return dict(model.objects.filter(pk__in=list(ids)).values_list("pk", field))
+        return dict(model._base_manager.filter(pk__in=list(ids)).values_list("pk", field))
 
     def choices(self, kind: str, limit: int) -> list[tuple[UUID, str]]:
         model, field = self._sources[kind]
-        return list(model.objects.order_by(field).values_list("pk", field)[:limit])
+        return list(model._base_manager.order_by(field).values_list("pk", field)[:limit])

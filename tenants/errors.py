@@ -89,11 +89,13 @@ class KeyOperationError(TenantsError):
         "naive_datetime": "This time has no time zone. Use an aware datetime.",
         "bad_expiry": "This end lies in the past, or before the beginning. Choose a later one.",
         "bad_grace": "The grace is outside 0 to the longest that is allowed (API_KEY_MAX_GRACE).",
-        "bad_scope": "A scope has lower-case letters, digits and _.:- after a letter, at most 64 characters; 64 scopes at most.",
+        "bad_scope": "A scope has lower-case letters, digits and _.:- after a letter, at most 64 characters; "
+        "64 scopes at most.",
         "too_large": "This is too large for a key.",
         "contains_token": "This text holds a token. Remove it: what is written here is shown to others.",
         "revoked": "This key is revoked: that is final. Issue another one.",
         "expired": "This key has expired. Issue another one.",
         "already_rotated": "This key has been rotated meanwhile. Look at its secrets before you rotate it again.",
-        "too_many_live_secrets": "This key has as many live secrets as it may have. Revoke one, or rotate with grace 0.",
+        "too_many_live_secrets": "This key has as many live secrets as it may have. "
+        "Revoke one, or rotate with grace 0.",
     }

@@ -1,4 +1,4 @@
-"""A tenant keeps one active owner: the database refuses the change that would take the last one; this gives it a name."""
+"""A tenant keeps one active owner: the database refuses to lose the last one; this gives the refusal a name."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ def current_scope() -> UUID | None:
 def tenant_scope(tenant: object, using: str | None = None) -> Iterator[None]:
     """Open a transaction as the role `cp_tenant`, bound by row security to one tenant (a row or its id).
 
-    It works behind a pooler in transaction mode: role and setting are local to the transaction. A nested scope is of its own
-    tenant, and the outer one holds again after it. It guards against a forgotten filter, not against SQL that resets the
-    role: untrusted SQL needs a login that owns nothing.
+    It works behind a pooler in transaction mode: role and setting are local to the transaction. A nested scope is of
+    its own tenant, and the outer one holds again after it. It guards against a forgotten filter, not against SQL that
+    resets the role: untrusted SQL needs a login that owns nothing.
     """
     alias = using or conf.DATABASE
     inner = tenant if isinstance(tenant, UUID) else UUID(str(getattr(tenant, "pk", tenant)))

@@ -54,7 +54,7 @@ def new_key(environment: str, kid: str | None = None, secret: bytes | None = Non
 
 
 def well_formed(token: object) -> bool:
-    """Whether this is a string of the shape of an API key with the right check digits. Nothing is stripped or folded."""
+    """Whether this is a string of the shape of an API key with the right check digits; nothing is stripped."""
     if not isinstance(token, str) or len(token) != KEY_LENGTH or not token.isascii():
         return False
     return KEY.fullmatch(token) is not None and _crc(token[:-6]) == token[-6:]

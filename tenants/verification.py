@@ -99,8 +99,8 @@ def _refuse(code: str, status: int, key: VerifiedKey) -> NoReturn:
     raise InvalidKey(code, key_id=key.key_id, kid=key.kid, http_status=status)
 
 
-# Padded to three digests: one text, so one prepared plan, whatever number of peppers is listed. An array would be planned
-# anew each time.
+# Padded to three digests: one text, so one prepared plan, whatever number of peppers is listed. An array would be
+# planned anew each time.
 _FIND = """
 SELECT s.id, s.kid, s.digest, s.hash_version, s.revoked_at IS NOT NULL OR k.revoked_at IS NOT NULL, k.enabled, k.id,
     k.tenant_id, k.app_id, k.branch_id, k.user_id, k.environment, k.scopes, k.allowed_models, k.not_before,

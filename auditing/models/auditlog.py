@@ -56,7 +56,8 @@ class AuditLogManager(models.Manager.from_queryset(AuditLogQuerySet)):  # type: 
         """Write an event that is no row change (`demo.seeded`, `gate.denied`), in the caller's transaction.
 
         tenant, app, …: rows or ids; no tenant = the platform. What is left out is taken from the open `audit_context`.
-        Secrets are redacted, text over 4 KiB is cut: content never makes an event fail. It is lost if the caller rolls back.
+        Secrets are redacted, text over 4 KiB is cut: content never makes an event fail. It is lost if the caller rolls
+        back.
         """
         said = current()
         who = actor_of(actor) if actor is not None else None

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.db import models
 
-from auditing import ingest, lifecycle, metrics
+from auditing import ingest, lifecycle
+from auditing import metrics as sums
 from auditing.errors import AppendOnly
 from auditing.models.logs import LogQuerySet, current_xid, id_of
 from controlplane.core.conf import conf
@@ -48,8 +49,8 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
         """Note a call that begins, in one statement; returns the id that its fact will have.
 
         request_id: the caller's, unique in the tenant; None makes one. estimated_cost: US dollars. time_zone: the
-        tenant's, if the caller knows it, else it is looked up. Raises DuplicateRequest (with id and status) when the request
-        id is in flight or finished, InvalidRow for a value that does not fit.
+        tenant's, if the caller knows it, else it is looked up. Raises DuplicateRequest (with id and status) when the
+        request id is in flight or finished, InvalidRow for a value that does not fit.
         """
         ids = {"app_id": app, "branch_id": branch, "user_id": user, "api_key_id": api_key}
         call = lifecycle.Start(
@@ -82,8 +83,8 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
     ) -> InferenceRequest:
         """Finish a call that succeeded: one row leaves the calls in flight and one fact is written, or neither.
 
-        usage: read by attribute (lifecycle.Reported shows which). cost: None = unpriced, or an object with `total`, `status`,
-        `price_id`, `breakdown`. Finishing it again alike returns the same fact; differently raises
+        usage: read by attribute (lifecycle.Reported shows which). cost: None = unpriced, or an object with `total`,
+        `status`, `price_id`, `breakdown`. Finishing it again alike returns the same fact; differently raises
         ConflictingDuplicate; a call never started UnknownRequest.
         """
         end = lifecycle.End("completed", usage=usage, cost=cost, latency_ms=latency_ms, ttft_ms=ttft_ms)
@@ -100,7 +101,7 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
         cost: object = None,
         latency_ms: int | None = None,
     ) -> InferenceRequest:
-        """Finish a call that failed. It costs 0, unless `billable` (a time-out the provider bills): then as `complete`."""
+        """Finish a call that failed. It costs 0, unless `billable` (a billed time-out): then as `complete`."""
         end = lifecycle.End(
             "failed",
             usage=usage,
@@ -142,18 +143,18 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
             using=conf.DATABASE,
         )
 
-    def metrics(self, tenant: object, start: datetime, end: datetime) -> metrics.Metrics:
+    def metrics(self, tenant: object, start: datetime, end: datetime) -> sums.Metrics:
         """Totals of a tenant over start <= created_at < end (aware, else InvalidWindow)."""
-        return metrics.metrics(id_of(tenant), start, end, using=conf.DATABASE)
+        return sums.metrics(id_of(tenant), start, end, using=conf.DATABASE)
 
     def totals(
         self, tenant: object, start: datetime, end: datetime, by: tuple[str, ...] = ("model",)
-    ) -> list[metrics.Total]:
+    ) -> list[sums.Total]:
         """The same totals by group: app, branch, user, api_key, provider, model, day, month (in the tenant's zone).
 
         tenant None: all tenants. Ordered by requests, most first; by day or month, in time.
         """
-        return metrics.totals(None if tenant is None else id_of(tenant), start, end, by, using=conf.DATABASE)
+        return sums.totals(None if tenant is None else id_of(tenant), start, end, by, using=conf.DATABASE)
 
     def status(self, tenant: object, request_id: str) -> str | None:
         """Status of a request, in flight or finished; None if there is none."""
@@ -172,9 +173,9 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
 class InferenceRequest(models.Model):
     """One finished call of a model: who called, what was used, what it cost, how it ended. No prompt, no answer.
 
-    Written when a call ends, or by ingest; never changes: a correction is a further row that `adjusts` it. Tokens: NULL =
-    not reported; prompt_tokens includes cached and cache-written ones, completion_tokens reasoning. cost: US dollars, NULL
-    exactly when unpriced: unknown is never 0. Plain ids: the subjects may be gone.
+    Written when a call ends, or by ingest; never changes: a correction is a further row that `adjusts` it. Tokens: NULL
+    = not reported; prompt_tokens includes cached and cache-written ones, completion_tokens reasoning. cost: US dollars,
+    NULL exactly when unpriced: unknown is never 0. Plain ids: the subjects may be gone.
     """
 
     class Status(models.TextChoices):
@@ -261,7 +262,8 @@ class InFlightRequestQuerySet(models.QuerySet["InFlightRequest"]):
 
 
 class InFlightRequest(models.Model):
-    """A call that is not finished. Written by `start`, removed by `complete`, `fail` and `cancel` with the fact they write.
+    """A call that is not finished. Written by `start`, removed by `complete`, `fail` and `cancel` with the fact they
+    write.
 
     `id` is the id the fact will have. Past its deadline the caller is taken for lost.
     """

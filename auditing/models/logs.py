@@ -54,7 +54,7 @@ class LogQuerySet(models.QuerySet[Row]):
         return self.filter(request_id=request_id)
 
     def between(self, start: datetime, end: datetime) -> Self:
-        """Rows with start <= created_at < end; both aware, else InvalidWindow. Bounds the id too, for the partitions."""
+        """Rows with start <= created_at < end; both aware, else InvalidWindow. Bounds the id too, to prune."""
         low, high = id_bounds(start, end)
         return self.filter(id__gte=low, id__lt=high, created_at__gte=start, created_at__lt=end)
 

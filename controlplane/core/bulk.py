@@ -50,8 +50,8 @@ def copy_rows(
 ) -> CopyResult:
     """Write rows (values in the order of `columns`, database column names) into the table of `model`.
 
-    on_conflict: "error" raises IntegrityError; "ignore" keeps what is there; "update" takes the new values, matched by the
-    columns of `unique`, where of several rows with one key the last wins. Raises BadRow, with nothing written.
+    on_conflict: "error" raises IntegrityError; "ignore" keeps what is there; "update" takes the new values, matched by
+    the columns of `unique`, where of several rows with one key the last wins. Raises BadRow, with nothing written.
     """
     alias = using or router.db_for_write(model)
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import DEFAULT_DB_ALIAS, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.models.constraints import BaseConstraint
@@ -12,9 +12,9 @@ from django.db.models.constraints import BaseConstraint
 class TenantForeignKey(BaseConstraint):
     """A composite foreign key: the row that `fields` point at has the same tenant, or the database refuses the row.
 
-    fields: names on this model, tenant first, as ("tenant", "app"). to: label of the model pointed at. to_fields: as many
-    names there, with a unique constraint over them. Rows with a NULL among their fields are not checked (MATCH SIMPLE).
-    The foreign key fields themselves carry `db_constraint=False`: this constraint is the stronger one.
+    fields: names on this model, tenant first, as ("tenant", "app"). to: label of the model pointed at. to_fields: as
+    many names there, with a unique constraint over them. Rows with a NULL among their fields are not checked (MATCH
+    SIMPLE). The foreign key fields themselves carry `db_constraint=False`: this constraint is the stronger one.
     """
 
     default_violation_error_message = "This row belongs to another tenant. Choose one of the same tenant."
@@ -37,7 +37,9 @@ class TenantForeignKey(BaseConstraint):
             name=name, violation_error_code=violation_error_code, violation_error_message=violation_error_message
         )
 
-    def constraint_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:
+    def constraint_sql(  # type: ignore[override]  # Django always gives both
+        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
+    ) -> str:
         target = model._meta.apps.get_model(self.to)
         quote = schema_editor.quote_name
         return "CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}) DEFERRABLE INITIALLY IMMEDIATE".format(
@@ -47,12 +49,16 @@ class TenantForeignKey(BaseConstraint):
             ", ".join(quote(column) for column in _columns(target, self.to_fields)),
         )
 
-    def create_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:
+    def create_sql(  # type: ignore[override]
+        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
+    ) -> str:
         return f"ALTER TABLE {schema_editor.quote_name(model._meta.db_table)} ADD " + self.constraint_sql(
             model, schema_editor
         )
 
-    def remove_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:
+    def remove_sql(  # type: ignore[override]
+        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor
+    ) -> str:
         quote = schema_editor.quote_name
         return f"ALTER TABLE {quote(model._meta.db_table)} DROP CONSTRAINT {quote(self.name)}"
 
@@ -65,11 +71,11 @@ class TenantForeignKey(BaseConstraint):
     ) -> None:
         if any(field in (exclude or ()) for field in self.fields):
             return
-        values = [getattr(instance, model._meta.get_field(field).attname) for field in self.fields]
+        values = [getattr(instance, attname) for attname in _attnames(model, self.fields)]
         if any(value is None for value in values):
             return
         target = model._meta.apps.get_model(self.to)
-        wanted = dict(zip(_columns(target, self.to_fields), values, strict=True))
+        wanted = dict(zip(_attnames(target, self.to_fields), values, strict=True))
         if not target._base_manager.using(using).filter(**wanted).exists():
             raise ValidationError(
                 {self.fields[-1]: ValidationError(self.get_violation_error_message(), code=self.violation_error_code)}
@@ -78,7 +84,7 @@ class TenantForeignKey(BaseConstraint):
     def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         path, args, kwargs = super().deconstruct()
         kwargs |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
-        return path, args, kwargs
+        return path, tuple(args), kwargs
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TenantForeignKey) and self.deconstruct() == other.deconstruct()
@@ -88,7 +94,18 @@ class TenantForeignKey(BaseConstraint):
 
 
 def _columns(model: type[models.Model], names: Sequence[str]) -> list[str]:
-    return [str(model._meta.get_field(name).column) for name in names]
+    return [str(_field(model, name).column) for name in names]
+
+
+def _attnames(model: type[models.Model], names: Sequence[str]) -> list[str]:
+    return [_field(model, name).attname for name in names]
+
+
+def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
+    field = model._meta.get_field(name)
+    if not isinstance(field, models.Field):
+        raise FieldDoesNotExist(f"{model._meta.label} has no column for {name}.")
+    return field
 
 
 class _IsJSONObject(models.Func):

@@ -1,4 +1,4 @@
-"""UUIDv7 identifiers (RFC 9562): they begin with the clock, so indexes grow at one end and logs are partitioned by id."""
+"""UUIDv7 (RFC 9562): ids begin with the clock, so indexes grow at one end and logs are partitioned by id."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def uuid7_of(at: datetime, seed: bytes) -> UUID:
 
 
 def lower_bound(at: datetime) -> UUID:
-    """The smallest id of the millisecond of `at`: `id >= lower_bound(start)` and `id < lower_bound(end)` select a window.
+    """The smallest id of the millisecond of `at`: `id >= lower_bound(start)` and `id < lower_bound(end)` select a
+    window.
 
     Its version bits are zero, so that it stands before every real id of that millisecond.
     """

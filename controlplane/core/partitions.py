@@ -24,7 +24,7 @@ class PartitionMissing(ControlPlaneError):
 
 @dataclass(frozen=True, slots=True)
 class PartitionedLog:
-    """A log partitioned by month. local_unique: columns that are unique within each month (the parent cannot say so)."""
+    """A log partitioned by month. local_unique: columns unique within each month (the parent cannot say so)."""
 
     table: str
     local_unique: tuple[str, ...] = ()

@@ -11,7 +11,8 @@ from django.db import connections
 
 
 def fetch(using: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Run a query with placeholders `%s`, bound by the server and prepared (where the connection allows it); all its rows.
+    """Run a query with placeholders `%s`, bound by the server and prepared (where the connection allows it); all its
+    rows.
 
     Django's own cursors bind on the client, so none of their statements can be prepared. Errors are Django's database
     errors. Counted in `connection.queries` as any other statement.

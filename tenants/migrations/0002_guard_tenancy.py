@@ -4,8 +4,8 @@ from django.db import migrations
 
 from controlplane.core.operations import RunSQLFile
 
-# table → privileges inside a tenant's scope, columns hidden from cp_reader (None: not readable at all), redacted columns, and
-# whom a row is about
+# table → privileges inside a tenant's scope, columns hidden from cp_reader (None: not readable at all), redacted
+# columns, and whom a row is about
 TABLES: dict[str, tuple[str, str | None, str, str]] = {
     "cp_tenants_tenant": ("SELECT", "{db_dsn}", "{db_dsn}", '{"tenant_id": "id"}'),
     "cp_tenants_app": ("SELECT, INSERT, UPDATE", "{}", "{}", '{"app_id": "id"}'),

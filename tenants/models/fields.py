@@ -25,7 +25,7 @@ json_field = partial(models.JSONField, default=dict, blank=True, validators=[val
 
 
 class Status(models.TextChoices):
-    """State of a tenant, app or branch. Only what is active passes verification; deleted is soft and can be restored."""
+    """State of a tenant, app or branch. Only what is active passes verification; deleted can be restored."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"

@@ -81,9 +81,10 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
     ) -> Issued:
         """Make a key with its first secret, in one transaction. The token is in the result, and nowhere else.
 
-        allowed_models: canonical ids; None = the key restricts nothing, empty = no model at all. expires_at, not_before:
-        aware. by, by_id: who issues it, for people. id: of the key to be, so that a repeated call makes no second one.
-        Raises KeyOperationError: wrong_tenant, operator, naive_datetime, bad_expiry, bad_scope, too_large, contains_token.
+        allowed_models: canonical ids; None = the key restricts nothing, empty = no model at all. expires_at,
+        not_before: aware. by, by_id: who issues it, for people. id: of the key to be, so that a repeated call makes no
+        second one. Raises KeyOperationError: wrong_tenant, operator, naive_datetime, bad_expiry, bad_scope, too_large,
+        contains_token.
         """
         key = self.model(
             id=id or uuid7(),
@@ -113,8 +114,8 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
     ) -> verification.VerifiedKey:
         """The key that a token opens now, in one statement.
 
-        environment, scope, model (canonical id): what the key must be good for; None is not asked. Raises InvalidKey, whose
-        code is the first of malformed, unknown, revoked, disabled, not_yet_valid, expired (401), tenant_disabled,
+        environment, scope, model (canonical id): what the key must be good for; None is not asked. Raises InvalidKey,
+        whose code is the first of malformed, unknown, revoked, disabled, not_yet_valid, expired (401), tenant_disabled,
         app_disabled, branch_disabled, user_disabled, wrong_environment, insufficient_scope, model_not_allowed (403), or
         its subclass AuthUnavailable (503). No message carries the token.
         """
@@ -127,11 +128,11 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
         return found
 
     def purge_expired(self, older_than: timedelta | None = None) -> int:
-        """Remove the secrets that ended longer ago than this (default: API_KEY_PURGE_AFTER); the keys stay. → number."""
+        """Remove secrets that ended longer ago than this (default: API_KEY_PURGE_AFTER); the keys stay. → number."""
         before = now() - (older_than if older_than is not None else timedelta(seconds=conf.API_KEY_PURGE_AFTER))
         own = models.Q(expires_at__lt=before) | models.Q(revoked_at__lt=before)
         keys = models.Q(key__expires_at__lt=before) | models.Q(key__revoked_at__lt=before)
-        removed = 0
+        removed: int = 0
         while True:
             with transaction.atomic(using=self.db):
                 batch = APIKeySecret.objects.filter(own | keys).select_for_update(skip_locked=True, of=("self",))
@@ -275,7 +276,7 @@ class APIKey(models.Model):
         return self.expires_at is not None and (at or now()) >= self.expires_at
 
     def is_valid(self, at: datetime | None = None) -> bool:
-        """Whether the key's own columns allow its use; the states of tenant, app, branch and user are another matter."""
+        """Whether the key's own columns allow its use; the states of tenant, app, branch, user are another matter."""
         instant = at or now()
         begun = self.not_before is None or self.not_before <= instant
         return self.revoked_at is None and self.enabled and begun and not self.is_expired(instant)

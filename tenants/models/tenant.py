@@ -43,8 +43,8 @@ class TenantQuerySet(LifecycleQuerySet):
 class Tenant(Lifecycle):
     """One organisation: the border that nothing crosses. Written by operators.
 
-    Its slug is for ever, also after deletion. Suspended or deleted, nothing below it verifies; its rows are not touched.
-    Assume no number of apps, users or keys; an app, user or key is found by (tenant, …) only.
+    Its slug is for ever, also after deletion. Suspended or deleted, nothing below it verifies; its rows are not
+    touched. Assume no number of apps, users or keys; an app, user or key is found by (tenant, …) only.
     """
 
     slug = models.CharField(
@@ -127,7 +127,7 @@ class AppQuerySet(LifecycleQuerySet):
 
 
 class App(Lifecycle):
-    """An application of a tenant: what calls models. Written by operators; its keys, branches and policies point at it."""
+    """An application of a tenant: what calls models. Written by operators; keys, branches and policies point at it."""
 
     class Type(models.TextChoices):
         WEB = "web"

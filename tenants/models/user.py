@@ -92,8 +92,8 @@ class UserManager(BaseUserManager["User"].from_queryset(UserQuerySet)):  # type:
 class User(AbstractBaseUser, PermissionsMixin):
     """A person in one tenant, or an operator in none. The same person in two tenants is two rows.
 
-    Written by operators and tenant admins. `role` is the one truth of what a tenant's user may do (tenants.roles). Never
-    deleted: deactivated, or deleted softly. An e-mail is unique in its tenant only, so assume no global look-up by it.
+    Written by operators and tenant admins. `role` is the one truth of what a tenant's user may do (tenants.roles).
+    Never deleted: deactivated, or deleted softly. An e-mail is unique in its tenant only, so assume no global look-up.
     """
 
     id = id_field()
@@ -105,7 +105,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         "e-mail", max_length=254, validators=[RegexValidator(r"^[^/]*$", "An e-mail address here has no slash.")],
         db_comment="Unique in the tenant, in any case",
     )  # fmt: skip
-    username = models.CharField(
+    username = models.CharField(  # noqa: DJ001 - NULL = none: it is unique where it is given
         "user name", max_length=150, null=True, blank=True, validators=[RegexValidator(r"^[^/@]+$", "No / or @.")],
         db_comment="Unique in the tenant, in any case",
     )  # fmt: skip
@@ -117,8 +117,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         "staff", default=False, help_text="May open this admin.", db_comment="May open the admin"
     )
     is_superuser = models.BooleanField("superuser", default=False, db_comment="May do everything")
-    groups = models.ManyToManyField(Group, blank=True, related_name="+", db_table="cp_tenants_user_groups")
-    user_permissions = models.ManyToManyField(
+    # declared anew for related_name only: a sibling's own user model has the reverse names already (fields.E304)
+    groups = models.ManyToManyField(  # type: ignore[assignment]
+        Group, blank=True, related_name="+", db_table="cp_tenants_user_groups"
+    )
+    user_permissions = models.ManyToManyField(  # type: ignore[assignment]
         Permission, blank=True, related_name="+", db_table="cp_tenants_user_permissions"
     )
     oidc_issuer = models.CharField(
@@ -268,7 +271,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 class UserAppManager(models.Manager["UserApp"]):
     def grant(self, app: App, user: User, role: str = "viewer", by: str = "") -> UserApp:
-        """Give access, or change its role; a revoked access begins anew. Raises wrong_tenant, operator, unknown_role."""
+        """Give access, or change its role; a revoked one begins anew. Raises wrong_tenant, operator, unknown_role."""
         if user.tenant_id is None:
             raise TenantsError("operator")
         if user.tenant_id != app.tenant_id:
