@@ -37,10 +37,21 @@ def sql_files(direction):
 
 
 def schema(database):
-    """The schema as pg_dump writes it, without the word that it makes up anew each time."""
+    """The schema as pg_dump writes it, without the word that it makes up anew each time.
+
+    Extensions are left out: they stay on the way back, because others may stand on them.
+    """
     at = {"port": "", "password": "", **database.get_connection_params()}
     dump = subprocess.run(
-        [client("pg_dump"), "--schema-only", "--no-owner", "--restrict-key=x", "--dbname", at["dbname"]],
+        [
+            client("pg_dump"),
+            "--schema-only",
+            "--no-owner",
+            "--restrict-key=x",
+            "--exclude-extension=*",
+            "--dbname",
+            at["dbname"],
+        ],
         env={"PGHOST": at["host"], "PGPORT": str(at["port"]), "PGUSER": at["user"], "PGPASSWORD": at["password"]},
         capture_output=True,
         text=True,
