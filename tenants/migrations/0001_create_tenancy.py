@@ -7,7 +7,6 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 import django.db.models.functions.text
 import django.db.models.lookups
-from django.conf import settings
 from django.db import migrations, models
 
 import controlplane.core.constraints
@@ -512,7 +511,7 @@ class Migration(migrations.Migration):
                         null=True,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="keys",
-                        to=settings.AUTH_USER_MODEL,
+                        to="cp_tenants.user",
                     ),
                 ),
                 (
@@ -899,7 +898,7 @@ class Migration(migrations.Migration):
                         db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="accesses",
-                        to=settings.AUTH_USER_MODEL,
+                        to="cp_tenants.user",
                     ),
                 ),
             ],
