@@ -39,7 +39,7 @@ def sql_files(direction):
 def schema(database):
     """The schema as pg_dump writes it, without the word that it makes up anew each time.
 
-    Extensions are left out: they stay on the way back, because others may stand on them.
+    Left out: the extensions, which stay on the way back because others may stand on them, and Django's own book-keeping.
     """
     at = {"port": "", "password": "", **database.get_connection_params()}
     dump = subprocess.run(
@@ -49,6 +49,7 @@ def schema(database):
             "--no-owner",
             "--restrict-key=x",
             "--exclude-extension=*",
+            "--exclude-table=django_migrations",
             "--dbname",
             at["dbname"],
         ],
