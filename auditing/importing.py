@@ -164,8 +164,9 @@ def _builder(usage: UsageFile) -> Callable[[int, Mapping[str, Any]], dict[str, A
             row[name] = read(given) if isinstance(given, str) else given
         row.update(usage.constants)
         row.setdefault("request_id", f"{usage.prefix}{number}")
-        if usage.shift and isinstance(row.get("created_at"), datetime):
-            row["created_at"] += usage.shift
+        moment = row.get("created_at")
+        if usage.shift and isinstance(moment, datetime):
+            row["created_at"] = moment + usage.shift
         return row
 
     return build

@@ -90,7 +90,7 @@ def start(call: Start, *, using: str) -> UUID:
             [
                 id, at, request_id, call.tenant_id, call.app_id, call.branch_id, call.user_id, call.api_key_id,
                 call.provider, call.model, call.requested_model, call.estimated_cost, at + call.deadline, call.stream,
-                zone, Jsonb(redact(call.metadata)) if call.metadata else None,
+                zone, Jsonb(redact(call.metadata)) if call.metadata else None,  # type: ignore[list-item]
                 call.tenant_id, request_id, lower_bound(at - RETRY_WINDOW),
             ],
         )  # fmt: skip

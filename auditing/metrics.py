@@ -150,7 +150,7 @@ def totals(tenant_id: UUID | None, start: datetime, end: datetime, by: tuple[str
         return [
             Total(
                 key=tuple(row[: len(by)]),
-                **dict(zip(Total.__slots__[1:], row[len(by) :], strict=True)),  # type: ignore[arg-type]
+                **dict(zip(Total.__slots__[1:], row[len(by) :], strict=True)),
             )
             for row in cursor.fetchall()
         ]

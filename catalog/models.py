@@ -105,8 +105,8 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         found = found if provider is None else found.for_provider(provider)
         lowered = Lower("key")
         alike = TrigramSimilarity(lowered, text.lower()) + TrigramWordSimilarity(text.lower(), lowered)
-        found = found.annotate(likeness=alike).filter(likeness__gt=0.5)
-        return found.order_by("-likeness", Length("key"), "key")[:limit]
+        near = found.annotate(likeness=alike).filter(likeness__gt=0.5)
+        return near.order_by("-likeness", Length("key"), "key")[:limit]
 
     def resolve(self, name: str, tenant: Tenant | UUID | None = None) -> ModelRecord:
         """The model that a name means: the tenant's alias, a global alias, a key or a canonical id; exact case first.

@@ -38,7 +38,7 @@ class TenantBackend(ModelBackend):
     def _get_permissions(self, user_obj: Any, obj: object, from_name: str) -> set[str]:
         if user_obj.tenant_id is not None:
             return set(PERMISSIONS[user_obj.role]) if user_obj.is_active and obj is None else set()
-        found: set[str] = super()._get_permissions(user_obj, obj, from_name)
+        found: set[str] = super()._get_permissions(user_obj, obj, from_name)  # type: ignore[misc]
         return found
 
     def _find(self, name: str) -> User | None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from auditing.directory import TenantFacts
@@ -11,7 +11,7 @@ from tenants.models import APIKey, App, Branch, Tenant, User
 class TenantDirectory:
     """Tells auditing who the ids of its facts are. Registered when the app is ready."""
 
-    _sources: ClassVar = {
+    _sources: ClassVar[dict[str, tuple[Any, str]]] = {
         "tenant": (Tenant, "name"),
         "app": (App, "name"),
         "branch": (Branch, "name"),

@@ -10,6 +10,7 @@ from django.db import models
 
 from auditing import ingest, lifecycle, metrics
 from auditing.errors import AppendOnly
+from auditing.metrics import Metrics, Total
 from auditing.models.logs import LogQuerySet, current_xid, id_of
 from controlplane.core.conf import conf
 from controlplane.core.fields import id_field
@@ -142,13 +143,11 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
             using=conf.DATABASE,
         )
 
-    def metrics(self, tenant: object, start: datetime, end: datetime) -> metrics.Metrics:
+    def metrics(self, tenant: object, start: datetime, end: datetime) -> Metrics:
         """Totals of a tenant over start <= created_at < end (aware, else InvalidWindow)."""
         return metrics.metrics(id_of(tenant), start, end, using=conf.DATABASE)
 
-    def totals(
-        self, tenant: object, start: datetime, end: datetime, by: tuple[str, ...] = ("model",)
-    ) -> list[metrics.Total]:
+    def totals(self, tenant: object, start: datetime, end: datetime, by: tuple[str, ...] = ("model",)) -> list[Total]:
         """The same totals by group: app, branch, user, api_key, provider, model, day, month (in the tenant's zone).
 
         tenant None: all tenants. Ordered by requests, most first; by day or month, in time.

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, models
@@ -37,7 +37,8 @@ class TenantForeignKey(BaseConstraint):
             name=name, violation_error_code=violation_error_code, violation_error_message=violation_error_message
         )
 
-    def constraint_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:
+    # Django's stubs let these be None; Django never passes it.
+    def constraint_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:  # type: ignore[override]
         target = model._meta.apps.get_model(self.to)
         quote = schema_editor.quote_name
         return "CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}) DEFERRABLE INITIALLY IMMEDIATE".format(
@@ -47,12 +48,12 @@ class TenantForeignKey(BaseConstraint):
             ", ".join(quote(column) for column in _columns(target, self.to_fields)),
         )
 
-    def create_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:
+    def create_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:  # type: ignore[override]
         return f"ALTER TABLE {schema_editor.quote_name(model._meta.db_table)} ADD " + self.constraint_sql(
             model, schema_editor
         )
 
-    def remove_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:
+    def remove_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> str:  # type: ignore[override]
         quote = schema_editor.quote_name
         return f"ALTER TABLE {quote(model._meta.db_table)} DROP CONSTRAINT {quote(self.name)}"
 
@@ -65,7 +66,7 @@ class TenantForeignKey(BaseConstraint):
     ) -> None:
         if any(field in (exclude or ()) for field in self.fields):
             return
-        values = [getattr(instance, model._meta.get_field(field).attname) for field in self.fields]
+        values = [getattr(instance, _field(model, field).attname) for field in self.fields]
         if any(value is None for value in values):
             return
         target = model._meta.apps.get_model(self.to)
@@ -75,7 +76,7 @@ class TenantForeignKey(BaseConstraint):
                 {self.fields[-1]: ValidationError(self.get_violation_error_message(), code=self.violation_error_code)}
             )
 
-    def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         path, args, kwargs = super().deconstruct()
         kwargs |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
         return path, args, kwargs
@@ -88,7 +89,11 @@ class TenantForeignKey(BaseConstraint):
 
 
 def _columns(model: type[models.Model], names: Sequence[str]) -> list[str]:
-    return [str(model._meta.get_field(name).column) for name in names]
+    return [str(_field(model, name).column) for name in names]
+
+
+def _field(model: type[models.Model], name: str) -> models.Field[Any, Any]:
+    return cast("models.Field[Any, Any]", model._meta.get_field(name))
 
 
 class _IsJSONObject(models.Func):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.core.exceptions import ImproperlyConfigured
@@ -20,7 +20,7 @@ updated_at_field = partial(
 )
 
 
-class EncryptedTextField(models.TextField):
+class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
     """Text that is stored encrypted (Fernet) by `CONTROLPLANE["ENCRYPTION_KEYS"]`: the first key writes, all keys read.
 
     The column holds a token, so it can be neither searched nor compared. Reading a value whose key is gone raises
@@ -44,7 +44,7 @@ class EncryptedTextField(models.TextField):
 
 
 def _fernet() -> MultiFernet:
-    keys = cast("tuple[str, ...]", conf.ENCRYPTION_KEYS)
+    keys = conf.ENCRYPTION_KEYS
     if not keys:
         raise ImproperlyConfigured("ENCRYPTION_KEYS is empty: set one Fernet key before a secret is stored.")
     return MultiFernet([Fernet(key) for key in keys])

@@ -19,7 +19,6 @@ class RunSQLFile(RunSQL):
         self.package, self.name = package, name
         self.state_operations = list(state_operations or [])
         self.hints: dict[str, Any] = {}
-        self.elidable = False
 
     @cached_property
     def sql(self) -> str:  # type: ignore[override]

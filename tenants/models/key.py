@@ -131,7 +131,7 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
         before = now() - (older_than if older_than is not None else timedelta(seconds=conf.API_KEY_PURGE_AFTER))
         own = models.Q(expires_at__lt=before) | models.Q(revoked_at__lt=before)
         keys = models.Q(key__expires_at__lt=before) | models.Q(key__revoked_at__lt=before)
-        removed = 0
+        removed: int = 0
         while True:
             with transaction.atomic(using=self.db):
                 batch = APIKeySecret.objects.filter(own | keys).select_for_update(skip_locked=True, of=("self",))

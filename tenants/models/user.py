@@ -105,7 +105,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         "e-mail", max_length=254, validators=[RegexValidator(r"^[^/]*$", "An e-mail address here has no slash.")],
         db_comment="Unique in the tenant, in any case",
     )  # fmt: skip
-    username = models.CharField(
+    username = models.CharField(  # noqa: DJ001 (unique, and many have none)
         "user name", max_length=150, null=True, blank=True, validators=[RegexValidator(r"^[^/@]+$", "No / or @.")],
         db_comment="Unique in the tenant, in any case",
     )  # fmt: skip
@@ -117,8 +117,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         "staff", default=False, help_text="May open this admin.", db_comment="May open the admin"
     )
     is_superuser = models.BooleanField("superuser", default=False, db_comment="May do everything")
-    groups = models.ManyToManyField(Group, blank=True, related_name="+", db_table="cp_tenants_user_groups")
-    user_permissions = models.ManyToManyField(
+    groups = models.ManyToManyField(Group, blank=True, related_name="+", db_table="cp_tenants_user_groups")  # type: ignore[assignment]
+    user_permissions = models.ManyToManyField(  # type: ignore[assignment]
         Permission, blank=True, related_name="+", db_table="cp_tenants_user_permissions"
     )
     oidc_issuer = models.CharField(
