@@ -116,6 +116,20 @@ def test_every_foreign_key_points_down_or_along():
     assert upward == []
 
 
+def test_no_foreign_key_follows_a_siblings_user_model():
+    """Without swappable=False, a migration says AUTH_USER_MODEL where we mean our own User."""
+    following = [
+        str(field)
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.app_label in FLOORS
+        for field in model._meta.local_fields
+        if field.is_relation and field.swappable_setting
+        if not model._meta.auto_created
+    ]
+
+    assert following == []
+
+
 def test_labels_are_prefixed_and_on_a_floor():
     ours = {config.label for config in apps.get_app_configs() if config.name.split(".")[0] in PACKAGES}
 

@@ -37,10 +37,22 @@ def sql_files(direction):
 
 
 def schema(database):
-    """The schema as pg_dump writes it, without the word that it makes up anew each time."""
+    """The schema as pg_dump writes it, without the word that it makes up anew each time.
+
+    Left out: the extensions, which stay on the way back because others may stand on them, and Django's own book-keeping.
+    """
     at = {"port": "", "password": "", **database.get_connection_params()}
     dump = subprocess.run(
-        [client("pg_dump"), "--schema-only", "--no-owner", "--restrict-key=x", "--dbname", at["dbname"]],
+        [
+            client("pg_dump"),
+            "--schema-only",
+            "--no-owner",
+            "--restrict-key=x",
+            "--exclude-extension=*",
+            "--exclude-table=django_migrations",
+            "--dbname",
+            at["dbname"],
+        ],
         env={"PGHOST": at["host"], "PGPORT": str(at["port"]), "PGUSER": at["user"], "PGPASSWORD": at["password"]},
         capture_output=True,
         text=True,

@@ -32,7 +32,7 @@ def plain(value: Number) -> str:
     """Every digit, grouped by thousands: 22,361,870."""
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,.4g}" if -1000 < value < 1000 else f"{value:,.0f}"
 
 
 def short(value: Number) -> str:

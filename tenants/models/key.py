@@ -164,7 +164,7 @@ class APIKey(models.Model):
         db_comment="App that calls with it",
     )
     user = models.ForeignKey(
-        User, models.PROTECT, null=True, blank=True, db_index=False, db_constraint=False, related_name="keys",
+        User, models.PROTECT, null=True, blank=True, swappable=False, db_index=False, db_constraint=False, related_name="keys",
         help_text="Empty: the app's own key.", db_comment="Whose personal key it is; NULL: the app's",
     )  # fmt: skip
     branch = models.ForeignKey(

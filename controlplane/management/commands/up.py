@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from auditing.context import audit_context, command_actor
-from auditing.models import AuditLog
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -15,6 +13,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from auditing.context import audit_context, command_actor
+from auditing.models import AuditLog
 from controlplane.devdb.errors import DevdbError, folder_errors
 from controlplane.env import Env, checkout_file, load, local_secret
 from controlplane.running import announce, claim, find
