@@ -142,7 +142,7 @@ def _ready(site: Site) -> bool:
     """
     if not is_private(site.socket_folder, site.account):
         return False
-    command = (client("pg_isready"), "-q", "-t", "3", "-h", site.socket_folder, "-p", PORT, "-U", ROLE, "-d", DATABASE)
+    command = (client("pg_isready"), "-q", "-t", "2", "-h", site.socket_folder, "-p", PORT, "-U", ROLE, "-d", DATABASE)
     if current().run(*map(str, command)).returncode != 0:
         return False
     return _stranger(site) is None
