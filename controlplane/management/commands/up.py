@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from auditing.context import audit_context, command_actor
-from auditing.models import AuditLog
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -15,6 +13,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from auditing.context import audit_context, command_actor
+from auditing.models import AuditLog
 from controlplane.devdb.errors import DevdbError, folder_errors
 from controlplane.env import Env, checkout_file, load, local_secret
 from controlplane.running import announce, claim, find
@@ -82,7 +82,7 @@ class Command(BaseCommand):
         make_admin(folder)
         if not AuditLog.objects.filter(action="demo.seeded").exists():
             self.say("Demo data: making it …")
-            call_command("seed_demo", stdout=self.stdout, stderr=self.stderr)
+            call_command("seed_demo")
         running = announce(folder, listener.getsockname()[1])
         self.say("")
         self.say(f"Open {running.url}")
@@ -98,7 +98,7 @@ class Command(BaseCommand):
             self.say("Tables: up to date")
             return
         self.say(f"Tables: applying {len(plan)} migrations …")
-        call_command("migrate", interactive=False, stdout=self.stdout, stderr=self.stderr)
+        call_command("migrate", interactive=False)
 
     def show_sign_in(self, folder: Path) -> None:
         password = kept_password(folder)
