@@ -196,7 +196,7 @@ def _start(site: Site, deadline: float, seconds: float) -> None:
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with _log(site) as log:
         begin = os.fstat(log).st_size
-        command = (binaries / "postgres", "-D", site.data, *options)
+        command: list[str | Path] = [binaries / "postgres", "-D", site.data, *options]
         pid = int(site.account.run("/bin/sh", "-c", _LAUNCH, "sh", *command, stderr=log).stdout)
         while not _ready(site):
             if not alive(pid):
