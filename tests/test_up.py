@@ -200,6 +200,7 @@ def test_the_page_is_back_after_the_database_was_killed(served: tuple[Checkout, 
 def test_a_signal_ends_it_and_leaves_the_database_up(checkout: Checkout, number: signal.Signals, free_port: int):
     process, said = checkout.up(PORT=str(free_port))
     assert f":{free_port}/" in address(said)
+    assert get(address(said)).status == 200
 
     assert end(process, number) == 0
     assert up.GRACEFUL_S < 5
@@ -210,8 +211,7 @@ def test_a_signal_ends_it_and_leaves_the_database_up(checkout: Checkout, number:
 
 
 def test_a_later_up_is_quiet_and_does_not_bring_back_what_was_deleted(checkout: Checkout, free_port: int):
-    process, _ = checkout.up(PORT=str(free_port))
-    end(process, signal.SIGTERM)
+    end(checkout.up(PORT=str(free_port))[0], signal.SIGTERM)
     changed = "from tenants.models import User; u = User.objects.get(username='admin'); u.set_password('x'); u.save()"
     assert checkout.manage("shell", "-v0", "-c", changed).returncode == 0
     before = checkout.manage("shell", "-v0", "-c", COUNTS).stdout
