@@ -51,6 +51,6 @@ endif
 		echo "'$(PYTHON)' has no module venv: install it (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
 	@if test -e .venv && ! { $(BIN)/python -c '' 2>/dev/null \
 		&& test "$$(cat .venv/.complete 2>/dev/null || pwd -P)" = "$$(pwd -P)"; }; then rm -rf .venv; fi
-	@test -x $(BIN)/uv || { echo "Making .venv …"; $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	@test -x $(BIN)/uv || { echo "Making .venv …"; $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }
 	@UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --locked --python $(BIN)/python
 	@pwd -P > .venv/.complete

@@ -17,6 +17,7 @@ from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.core.wsgi import get_wsgi_application
+from django.urls import reverse
 
 TOKEN_VARIABLE = "UP_TOKEN"  # noqa: S105 (a name)
 TOKEN_PATH = "/.controlplane-up/"  # noqa: S105 (a path)
@@ -32,7 +33,8 @@ class Running:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
+        """Address of the admin's first page."""
+        return f"http://127.0.0.1:{self.port}{reverse('admin:index')}"
 
     def answers(self) -> bool:
         """Whether the server on that port is the one that wrote the file, asked over HTTP."""

@@ -50,9 +50,7 @@ class PortUnusable(ServingError):
     code = "port_unusable"
 
     def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(
-            f"BIND {host} with PORT {port} cannot be used ({reason}): set them to an address of this machine."
-        )
+        super().__init__(f"BIND {host} with PORT {port} cannot be used ({reason}): set them to what this machine has.")
 
 
 class NoFreePort(ServingError):
@@ -91,6 +89,8 @@ def require_gunicorn() -> None:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket on an IP address. Raises PortTaken, PortUnusable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not 0 < port < 65536:
+        raise PortUnusable(host, port, "a port is a number from 1 to 65535")
     if _answers(family, host, port):
         raise PortTaken(host, port)
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -99,11 +99,11 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        if error.errno == errno.EADDRINUSE:
             raise PortTaken(host, port) from None
-        raise PortUnusable(host, port, getattr(error, "strerror", None) or str(error)) from None
+        raise PortUnusable(host, port, (error.strerror or str(error)).lower()) from None
     return listener
 
 
@@ -113,7 +113,7 @@ def _answers(family: socket.AddressFamily, host: str, port: int) -> bool:
         probe.settimeout(1)
         try:
             return probe.connect_ex((host, port)) == 0
-        except (OSError, OverflowError):
+        except OSError:  # no address at all; bind() will say so
             return False
 
 

@@ -133,7 +133,10 @@ def _owner(path: Path) -> Account | None:
         return None
     except PermissionError:
         return _owner(path.parent)
-    return Account(found.st_uid, found.st_gid)
+    try:
+        return Account(found.st_uid, pwd.getpwuid(found.st_uid).pw_gid)  # the folder's group may be root's
+    except KeyError:
+        return Account(found.st_uid, found.st_gid)
 
 
 def installed() -> Path:

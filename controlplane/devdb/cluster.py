@@ -117,7 +117,7 @@ def is_private(folder: Path, account: Account) -> bool:
 
 
 def settle(site: Site) -> None:
-    """Make the folders for data and socket, where the account can reach them.
+    """Make the folders for data and socket, where the account can reach them. The caller holds the lock.
 
     For root the account is another user. A DEVDB_DIR that it reaches is opened for traversal alone (0711). One that it
     does not, under /root, gets links to a new folder in SHARED instead: parents that are not ours keep their
@@ -130,6 +130,8 @@ def settle(site: Site) -> None:
                 _choose_home(site)
             if not site.account.reaches(site.folder if site.is_new and not site.place.is_symlink() else site.data):
                 raise FolderUnusable(site.data, f"the server runs as {site.account.name}, who cannot enter it")
+        for abandoned in site.data.parent.glob(f"{site.data.name}.new-*"):  # of starts that were killed
+            shutil.rmtree(abandoned, ignore_errors=True)
         _make_private(site.socket_folder, site.account)
 
 
@@ -168,10 +170,9 @@ def create(site: Site) -> None:
     """
     binaries = server_binaries(site.account)
     data = site.data
-    fresh = data.with_name(f"{data.name}.new")
     with folder_errors(site.folder):
-        shutil.rmtree(fresh, ignore_errors=True)  # of a start that was killed; we hold the lock
-        fresh.mkdir(mode=0o700)
+        # A name of its own: the initdb of a start that was killed may still be writing in the folder it was given.
+        fresh = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
         try:
             site.account.give(fresh)
             _step(site, binaries / "initdb", *INITDB_OPTIONS, "-D", fresh)

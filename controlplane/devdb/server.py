@@ -142,7 +142,7 @@ def _ready(site: Site) -> bool:
     """
     if not is_private(site.socket_folder, site.account):
         return False
-    command = (client("pg_isready"), "-q", "-t", "3", "-h", site.socket_folder, "-p", PORT, "-U", ROLE, "-d", DATABASE)
+    command = (client("pg_isready"), "-q", "-t", "2", "-h", site.socket_folder, "-p", PORT, "-U", ROLE, "-d", DATABASE)
     if current().run(*map(str, command)).returncode != 0:
         return False
     return _stranger(site) is None
@@ -196,7 +196,7 @@ def _start(site: Site, deadline: float, seconds: float) -> None:
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with _log(site) as log:
         begin = os.fstat(log).st_size
-        command: tuple[str | Path, ...] = (binaries / "postgres", "-D", site.data, *options)
+        command: list[str | Path] = [binaries / "postgres", "-D", site.data, *options]
         pid = int(site.account.run("/bin/sh", "-c", _LAUNCH, "sh", *command, stderr=log).stdout)
         while not _ready(site):
             if not alive(pid):

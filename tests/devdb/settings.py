@@ -21,3 +21,4 @@ DATABASES = {
         "DEVDB_DIR": DEVDB_DIR,
     }
 }
+STATIC_ROOT = os.path.join(DEVDB_DIR, "static")

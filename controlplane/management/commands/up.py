@@ -82,7 +82,7 @@ class Command(BaseCommand):
         make_admin(folder)
         if not AuditLog.objects.filter(action="demo.seeded").exists():
             self.say("Demo data: making it …")
-            call_command("seed_demo", stdout=self.stdout, stderr=self.stderr)
+            call_command("seed_demo")
         running = announce(folder, listener.getsockname()[1])
         self.say("")
         self.say(f"Open {running.url}")
@@ -98,7 +98,7 @@ class Command(BaseCommand):
             self.say("Tables: up to date")
             return
         self.say(f"Tables: applying {len(plan)} migrations …")
-        call_command("migrate", interactive=False, stdout=self.stdout, stderr=self.stderr)
+        call_command("migrate", interactive=False)
 
     def show_sign_in(self, folder: Path) -> None:
         password = kept_password(folder)
