@@ -43,7 +43,7 @@ def cp_environment() -> dict[str, str]:
 
 
 @register.simple_tag
-def cp_filter(changelist: ChangeList, spec: ListFilter) -> SafeString:
+def cp_filter(changelist: ChangeList, spec: ListFilter) -> str:
     """One list filter as a pill; a filter that brings a template of its own keeps it."""
     choices: list[Any] = list(spec.choices(changelist))
     own = spec.template != _STOCK_FILTER
