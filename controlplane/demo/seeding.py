@@ -1,0 +1,206 @@
+"""Makes the demo data, once, and takes it away again; in one transaction: an interrupted run leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections
+
+from auditing.context import audit_context, command_actor
+from auditing.models import AuditLog, InferenceRequest
+from catalog.models import AIModel, ModelAlias, Provider
+from controlplane.core.conf import conf
+from controlplane.core.ids import PLATFORM
+from controlplane.demo import catalog, tenancy, traffic
+from tenants.models import APIKey, App, Branch, Tenant, User
+
+SEEDED, REMOVED = "demo.seeded", "demo.removed"
+REASON = "demo data"
+TENANTS = [organisation.slug for organisation in tenancy.ORGANISATIONS]
+
+
+@dataclass(slots=True)
+class Made:
+    """What there is after seeding. done: whether this run made (or restored) it. requests, rejected: of this run."""
+
+    done: bool
+    requests: int = 0
+    rejected: int = 0
+
+
+@dataclass(slots=True)
+class House:
+    """An organisation as it stands in the database."""
+
+    tenant: Tenant
+    apps: dict[str, App] = field(default_factory=dict)
+    branches: dict[tuple[str, str], Branch] = field(default_factory=dict)
+    users: dict[str, User] = field(default_factory=dict)
+    keys: dict[str, APIKey] = field(default_factory=dict)
+
+
+def seed(at: datetime, progress: Callable[[int], None] | None = None) -> Made:
+    """Make the demo data as of `at` (aware), unless it is there; restore its tenants if they were removed.
+
+    progress: called with the requests written so far. Raises TenantsError or ValidationError when a name is taken by
+    somebody else's tenant; then nothing was made.
+    """
+    with audit_context(actor=command_actor("seed_demo"), reason=REASON):
+        last = _last_event()
+        if last == SEEDED:
+            return Made(done=False)
+        if last == REMOVED:
+            for tenant in Tenant.objects.deleted().filter(slug__in=TENANTS):
+                tenant.restore(REASON)
+            AuditLog.objects.record(SEEDED, details={"restored": TENANTS})
+            return Made(done=True)
+        _make_catalog()
+        houses = {plan.slug: _make_house(plan, at) for plan in tenancy.ORGANISATIONS}
+        _make_aliases(houses)
+        written = InferenceRequest.objects.ingest(
+            _rows(houses, at), source="ingest", origin="demo", historical=True, progress=progress
+        )
+        _start_calls(houses)
+        _end_keys(houses)
+        details = {"at": at.isoformat(), "requests": written.inserted, "tenants": TENANTS}
+        AuditLog.objects.record(SEEDED, details=details)
+    return Made(True, written.inserted, written.rejected)
+
+
+def remove(reason: str = REASON) -> list[str]:
+    """Delete the demo's tenants softly; the log keeps its facts, the catalog its models. Returns their slugs."""
+    with audit_context(actor=command_actor("seed_demo"), reason=reason):
+        if _last_event() != SEEDED:
+            return []
+        tenants = list(Tenant.objects.present().filter(slug__in=TENANTS).order_by("slug"))
+        for tenant in tenants:
+            tenant.delete(reason)
+        AuditLog.objects.record(REMOVED, details={"tenants": [tenant.slug for tenant in tenants]})
+    return [tenant.slug for tenant in tenants]
+
+
+def _last_event() -> str | None:
+    """The newest of our events, under a lock: of two runs at once the second sees what the first did."""
+    with connections[conf.DATABASE].cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('cp_demo'))")
+    events = AuditLog.objects.for_tenant(PLATFORM).filter(action__in=(SEEDED, REMOVED)).order_by("-id")
+    last: str | None = events.values_list("action", flat=True).first()
+    return last
+
+
+def _make_catalog() -> None:
+    """What is missing of the models; one that is there already stays as it is."""
+    providers = {
+        slug: Provider.objects.get_or_create(slug=slug, defaults={"name": name, "doc_url": url})[0]
+        for slug, (name, url) in catalog.PROVIDERS.items()
+    }
+    for model in catalog.MODELS:
+        most, out = model.limits
+        AIModel.objects.get_or_create(
+            key=model.key,
+            defaults={
+                "provider": providers[model.provider],
+                "name": model.key.removeprefix(f"{model.provider}/"),
+                "display_name": model.name,
+                "mode": model.mode,
+                "max_input_tokens": most,
+                "max_output_tokens": out,
+                **{f"supports_{ability}": True for ability in model.abilities.split()},
+                **model.more,
+            },
+        )
+
+
+def _make_aliases(houses: dict[str, House]) -> None:
+    for slug, alias, key, note in catalog.ALIASES:
+        model = AIModel.objects.get(key=key)
+        tenant = houses[slug].tenant if slug else None
+        ModelAlias.objects.get_or_create(tenant=tenant, alias=alias, defaults={"model": model, "note": note})
+
+
+def _make_house(plan: tenancy.Organisation, at: datetime) -> House:
+    tenant = Tenant(slug=plan.slug, name=plan.name, domain=plan.domain, time_zone=plan.time_zone)
+    tenant.full_clean()
+    tenant.save()
+    house = House(tenant)
+    for app in plan.apps:
+        made = App(tenant=tenant, slug=app.slug, name=app.name, app_type=app.type)
+        made.save()
+        house.apps[app.slug] = made
+        for branch in app.branches:
+            house.branches[app.slug, branch.code] = Branch.objects.create(
+                tenant=tenant, app=made, code=branch.code, name=branch.name, branch_type=branch.type,
+                address={"city": branch.city, "country": branch.country},
+            )  # fmt: skip
+    for person in plan.people:
+        _make_user(house, plan, person)
+    for key in plan.keys:
+        house.keys[key.name] = APIKey.objects.issue(
+            tenant=tenant, app=house.apps[key.app], name=key.name, environment=key.environment, scopes=key.scopes,
+            allowed_models=key.models, user=house.users.get(key.user), branch=house.branches.get((key.app, key.branch)),
+            expires_at=at + key.expires if key.expires else None, by="demo",
+        ).key  # fmt: skip
+    return house
+
+
+def _make_user(house: House, plan: tenancy.Organisation, person: tenancy.Person) -> None:
+    """No password: nobody signs in as somebody who does not exist."""
+    user = User.objects.create_user(
+        f"{person.username}@{plan.domain}",
+        tenant=house.tenant,
+        username=person.username,
+        display_name=person.name,
+        role=person.role,
+    )
+    house.users[person.username] = user
+    for access in person.access:
+        app, _, role = access.partition(":")
+        house.apps[app].grant(user, role, by="demo")
+
+
+def _rows(houses: dict[str, House], at: datetime) -> Iterator[dict[str, Any]]:
+    for profile in traffic.PROFILES:
+        house = houses[profile.tenant]
+        app = house.apps[profile.app]
+        keys = [key for key in house.keys.values() if key.app_id == app.pk]
+        callers = [
+            traffic.Caller(key.pk, key.branch_id, key.user_id, 1 if key.environment == "test" else 12) for key in keys
+        ]
+        yield from traffic.calls(profile, house.tenant.time_zone, house.tenant.pk, app.pk, callers, at)
+    yield from traffic.bad_rows(houses["tamarind-travel"].tenant.pk, at)
+
+
+def _start_calls(houses: dict[str, House]) -> None:
+    """One call of each of the busiest apps is on its way."""
+    for profile in traffic.PROFILES[:2] + traffic.PROFILES[6:8]:
+        house, mix = houses[profile.tenant], profile.mixes[0]
+        app = house.apps[profile.app]
+        id = InferenceRequest.objects.start(
+            tenant=house.tenant, app=app, provider=mix.model.partition("/")[0], model=mix.model, stream=mix.streamed,
+            requested_model=mix.asked_as or None, api_key=next(k for k in house.keys.values() if k.app_id == app.pk),
+            time_zone=house.tenant.time_zone,
+        )  # fmt: skip
+        InferenceRequest.objects.running(id)
+
+
+def _end_keys(houses: dict[str, House]) -> None:
+    """What became of some keys, users and an app, once they had been used."""
+    for plan in tenancy.ORGANISATIONS:
+        house = houses[plan.slug]
+        for key in plan.keys:
+            row = house.keys[key.name]
+            if key.end == "revoked":
+                row.revoke("replaced; seen in a shared notebook", by="demo")
+            elif key.end == "rotated":
+                row.rotate(grace=timedelta(days=1), by="demo")
+            elif key.end == "disabled":
+                APIKey.objects.filter(pk=row.pk).update(enabled=False)
+        for person in plan.people:
+            if not person.active:
+                house.users[person.username].deactivate("left the house")
+        for app in plan.apps:
+            if app.suspended:
+                house.apps[app.slug].suspend(app.suspended)

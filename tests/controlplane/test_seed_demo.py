@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from uuid import UUID
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
+from catalog.models import AIModel, ModelAlias
+from controlplane.core.ids import PLATFORM
+from controlplane.demo import seeding, traffic
+from tenants.models import APIKey, App, Branch, Tenant, User
+from tenants.roles import Role
+
+AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
+KEY = traffic.Caller(UUID(int=3))
+
+
+def seed_demo(*arguments):
+    out = StringIO()
+    call_command("seed_demo", *arguments, stdout=out)
+    return out.getvalue().strip()
+
+
+def made_up(profile, at=AT):
+    return list(traffic.calls(profile, "Europe/Oslo", UUID(int=1), UUID(int=2), [KEY], at))
+
+
+@pytest.fixture
+def few_calls(monkeypatch):
+    """The profiles with a hundredth of their calls: what is not about figures need not wait for them."""
+    few = [replace(profile, calls=profile.calls // 100) for profile in traffic.PROFILES]
+    monkeypatch.setattr(traffic, "PROFILES", tuple(few))
+
+
+@pytest.fixture
+def demo(db, few_calls):
+    seed_demo()
+
+
+def test_the_demo_fills_every_page(demo):
+    for rows in (Tenant, App, Branch, User, APIKey, AIModel, ModelAlias, InferenceRequest, InFlightRequest, DeadLetter):
+        assert rows.objects.exists(), rows
+
+
+def test_three_tenants_have_users_of_every_role(demo):
+    for tenant in Tenant.objects.all():
+        assert set(User.objects.for_tenant(tenant).values_list("role", flat=True)) == set(Role.values) - {"operator"}
+    assert Tenant.objects.count() == 3
+
+
+def test_nobody_of_the_demo_can_sign_in(demo):
+    assert not any(user.has_usable_password() for user in User.objects.all())
+
+
+def test_keys_are_in_every_state(demo):
+    assert {key.state for key in APIKey.objects.all()} >= {"active", "revoked", "disabled"}
+    assert APIKey.objects.filter(rotation=1).exists()
+    assert APIKey.objects.expiring(timedelta(days=14)).exists()
+
+
+def test_a_second_run_changes_nothing(demo):
+    before = (AuditLog.objects.count(), InferenceRequest.objects.count(), DeadLetter.objects.count())
+
+    said = seed_demo()
+
+    assert said == "The demo data is there already."
+    assert (AuditLog.objects.count(), InferenceRequest.objects.count(), DeadLetter.objects.count()) == before
+
+
+def test_every_row_of_the_demo_says_who_made_it_and_why(demo):
+    rows = AuditLog.objects.filter(action="create")
+
+    assert rows.count() > 100
+    assert set(rows.values_list("actor_type", "actor_id", "reason")) <= {
+        ("command", "seed_demo", "demo data"),
+    } | {("command", "seed_demo", f"rotated with {timedelta(days=1)} grace")}
+
+
+def test_the_marker_is_an_event_of_the_platform(demo):
+    marker = AuditLog.objects.for_tenant(PLATFORM).get(action="demo.seeded")
+
+    assert marker.details["requests"] == InferenceRequest.objects.count()
+
+
+def test_removing_deletes_its_tenants_softly_and_keeps_the_facts(demo):
+    requests = InferenceRequest.objects.count()
+    acme = Tenant.objects.create(slug="acme", name="Acme")
+
+    seed_demo("--remove")
+
+    assert list(Tenant.objects.present()) == [acme]
+    assert Tenant.objects.deleted().count() == 3
+    assert InferenceRequest.objects.count() == requests
+    assert AuditLog.objects.filter(action="update", resource_type="cp_tenants_tenant", reason="demo data").count() == 3
+
+
+def test_removing_twice_says_that_there_is_none(demo):
+    seed_demo("--remove")
+
+    assert seed_demo("--remove") == "There is no demo data."
+
+
+def test_what_was_removed_comes_back(demo):
+    seed_demo("--remove")
+
+    assert seed_demo() == "Restored the demo data."
+    assert Tenant.objects.active().count() == 3
+    assert seed_demo() == "The demo data is there already."
+
+
+def test_a_slug_of_somebody_else_stops_it_and_leaves_nothing(db, few_calls):
+    Tenant.objects.create(slug="tamarind-travel", name="Another Tamarind")
+
+    with pytest.raises(CommandError, match=r"slug"):
+        seed_demo()
+
+    assert list(Tenant.objects.values_list("name", flat=True)) == ["Another Tamarind"]
+    assert not AIModel.objects.exists()
+
+
+def test_a_model_that_is_there_stays_as_it_is(db, few_calls):
+    seeding._make_catalog()
+    AIModel.objects.filter(key="gpt-5.6").update(display_name="Ours")
+
+    seed_demo()
+
+    assert AIModel.objects.get(key="gpt-5.6").display_name == "Ours"
+
+
+@pytest.mark.parametrize("text", ["2026-11-21T12:00", "yesterday", ""])
+def test_an_instant_needs_a_time_zone(db, text):
+    with pytest.raises(CommandError, match=r"--at"):
+        seed_demo("--at", text)
+
+
+def test_the_same_instant_gives_the_same_calls():
+    for profile in traffic.PROFILES:
+        assert made_up(profile) == made_up(profile)
+
+
+def test_there_are_about_thirty_thousand_calls():
+    assert 29_000 <= sum(len(made_up(profile)) for profile in traffic.PROFILES) <= 31_000
+
+
+@pytest.mark.parametrize("at", [AT, datetime(2026, 3, 30, 0, 30, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)])
+def test_the_calls_lie_in_the_two_weeks_before(at):
+    for profile in traffic.PROFILES:
+        times = [call["created_at"] for call in made_up(profile, at)]
+
+        assert times == sorted(times)
+        assert at - timedelta(days=14) <= times[0] < times[-1] < at
+
+
+def test_about_two_of_a_hundred_calls_fail():
+    status = Counter(call["status"] for profile in traffic.PROFILES for call in made_up(profile))
+
+    assert 0.012 <= status["failed"] / status.total() <= 0.028
+    assert 0.002 <= status["cancelled"] / status.total() <= 0.01
+
+
+def test_an_office_is_quiet_at_the_weekend():
+    [office] = [profile for profile in traffic.PROFILES if profile.app == "discharge-letters"]
+    days = Counter(call["created_at"].weekday() for call in made_up(office))
+
+    assert days[6] < days[2] / 4
+
+
+def test_every_bad_row_is_refused_for_a_reason_of_its_own(demo):
+    codes = list(DeadLetter.objects.values_list("code", flat=True))
+
+    assert len(codes) == len(set(codes)) == len(traffic.BAD_ROWS)
