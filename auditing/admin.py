@@ -232,7 +232,10 @@ class InferenceRequestAdmin(LogAdmin):
     fieldsets = (
         (None, {"fields": ("at", "request_id", "called", "requested_model", "state", "failure", "error")}),
         ("Who", {"fields": ("tenant", "app", "branch", "user", "api_key")}),
-        ("Usage", {"fields": ("tokens_in", "tokens_out", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "units", "took", "ttft_ms", "stream")}),
+        ("Usage", {"fields": (
+            "tokens_in", "tokens_out", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "units", "took", "ttft_ms",
+            "stream",
+        )}),
         ("Cost", {"fields": ("money", "pricing_status", "breakdown", "price_id", "adjusts", "reason_code", "reason")}),
         ("Record", {"fields": ("id", "source", "time_zone", "local_date", "booked_at", "more")}),
     )  # fmt: skip

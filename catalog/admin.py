@@ -38,7 +38,8 @@ class ProviderAdmin(WritableModelAdmin):
     empty_help = "A provider serves models: add one, then its models."
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Provider]:
-        return super().get_queryset(request).annotate(models_n=models.Count("models"))
+        rows: models.QuerySet[Provider] = super().get_queryset(request).annotate(models_n=models.Count("models"))
+        return rows
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("slug",) if obj else ()  # canonical ids and policies stand on it

@@ -9,7 +9,6 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
-from django.forms import Field
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -51,10 +50,14 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         actions.pop("delete_selected", None)
         return actions
 
-    def log_addition(self, *args: Any) -> None:
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Nothing: the audit log has it, from the database, whoever wrote."""
 
-    log_change = log_deletions = log_addition
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Nothing: likewise."""
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Nothing: likewise."""
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """History is the audit log of the object."""
@@ -67,13 +70,13 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         about = {"resource": f"{self.opts.db_table}:{object_id}", "window": "all"}
         return HttpResponseRedirect(f"{url}?{urlencode(about)}")
 
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Field | None:
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """A related row with a short name is typed, not picked from a list of all."""
         target = db_field.remote_field.model
         if hasattr(target, "reference"):
             kwargs.setdefault("form_class", ReferenceField)
             kwargs.setdefault("queryset", target._default_manager.all())
-            return db_field.formfield(**kwargs)  # type: ignore[no-any-return]
+            return db_field.formfield(**kwargs)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -77,7 +77,7 @@ class KeysetChangeList(ChangeList):
         kept.pop(CURSOR, None)
         return kept
 
-    def get_ordering(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> list[Any]:
         return ["-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
@@ -92,7 +92,8 @@ class KeysetChangeList(ChangeList):
             self.next_link = self._link(page.next)
             self.previous_link = self._link(page.previous)
             self.newest_link = self.get_query_string({}, [CURSOR]) if request.GET.get(CURSOR) else None
-            self.model_admin.prepare(self.result_list)
+            prepare: Callable[[list[Any]], None] = getattr(self.model_admin, "prepare")  # noqa: B009 - BigTableAdmin has it
+            prepare(self.result_list)
 
     def _page(self, request: HttpRequest, cursor: str | None) -> Any:
         binding = f"{self.model._meta.label}?{self.get_query_string({}, [CURSOR])}"

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from controlplane.core.charts import dollars
+from controlplane.core.figures import dollars
 
 NOTHING = "–"
 

@@ -51,7 +51,7 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         return copied
 
     def rows(self) -> models.QuerySet[Any]:
-        rows = self.queryset.all()
+        rows: models.QuerySet[Any] = self.queryset.all()  # type: ignore[union-attr]
         return rows.select_related("tenant") if self.by_tenant else rows
 
     def text(self, row: models.Model) -> str:

@@ -138,17 +138,16 @@ def _cards(
     open_end = span.end > now()
     rate, old_rate = _rate(sums), _rate(previous)
     worse = "" if not previous.requests or rate == old_rate else ("worse" if rate > old_rate else "better")
-    cards = [
-        ("Requests", charts.plain(sums.requests), _change(sums.requests, previous.requests), "", {}, lines["requests"], "requests"),
-        ("Tokens", charts.plain(sums.tokens), _change(sums.tokens, previous.tokens), "", {}, lines["tokens"], "tokens"),
-        (
-            "Failed", charts.plain(sums.failed), f"{rate:.2f} %" if sums.requests else "", worse,
-            {"status__exact": "failed"}, lines["failed"], "failed requests",
-        ),
-        (
-            "Spend", charts.dollars(sums.cost), "", "", {}, lines["unpriced"], "unpriced requests",
-        ),
-    ]  # fmt: skip
+    all_of_them: dict[str, str] = {}
+    failed = {"status__exact": "failed"}
+    grown = {name: _change(getattr(sums, name), getattr(previous, name)) for name in ("requests", "tokens")}
+    share = f"{rate:.2f} %" if sums.requests else ""
+    cards: list[tuple[str, str, str, str, dict[str, str], list[int], str]] = [
+        ("Requests", charts.plain(sums.requests), grown["requests"], "", all_of_them, lines["requests"], "requests"),
+        ("Tokens", charts.plain(sums.tokens), grown["tokens"], "", all_of_them, lines["tokens"], "tokens"),
+        ("Failed", charts.plain(sums.failed), share, worse, failed, lines["failed"], "failed requests"),
+        ("Spend", charts.dollars(sums.cost), "", "", all_of_them, lines["unpriced"], "unpriced requests"),
+    ]
     details = {
         "Requests": "against the span before" if previous.requests else "nothing in the span before",
         "Tokens": f"{charts.short(sums.prompt_tokens)} in, {charts.short(sums.completion_tokens)} out",
@@ -178,7 +177,7 @@ def _charts(
     urls = [requests_url(tenant, *span.bounds(period)) for period in periods]
     labels = [span.label(period) for period in periods]
     done = [total - failed for total, failed in zip(lines["requests"], lines["failed"], strict=True)]
-    shared = {"periods": labels, "urls": urls, "unfinished": span.end > now()}
+    shared: dict[str, Any] = {"periods": labels, "urls": urls, "unfinished": span.end > now()}
     requests = charts.Timeline(
         title=f"Requests per {every}", unit="requests",
         series=[charts.Series("not failed", done), charts.Series("failed", lines["failed"])], **shared,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
@@ -110,8 +110,8 @@ class APIKeyAdmin(WritableModelAdmin):
     search_help_text = "Name, kid (the twelve characters after cpk_live_), slug of the tenant or app"
     list_select_related = ("tenant", "app", "user")
     ordering = ("-created_at",)
-    _limits = ("Limits", {"fields": ("scopes", "allowed_models", "not_before", "expires_at", "enabled")})
-    _notes = ("Notes", {"fields": ("tags", "metadata")})
+    _limits: ClassVar[Any] = ("Limits", {"fields": ("scopes", "allowed_models", "not_before", "expires_at", "enabled")})
+    _notes: ClassVar[Any] = ("Notes", {"fields": ("tags", "metadata")})
     add_fieldsets = ((None, {"fields": ("app", "name", "environment", "user", "branch", "id")}), _limits, _notes)
     fieldsets = (
         (None, {"fields": ("name", "condition", "tenant", "app", "environment", "user", "branch")}),
@@ -144,7 +144,8 @@ class APIKeyAdmin(WritableModelAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[APIKey]:
         newest = APIKeySecret.objects.filter(key=models.OuterRef("pk")).order_by("-created_at")
         shown = models.Subquery(newest.values("kid")[:1])
-        return super().get_queryset(request).annotate(newest_kid=shown)
+        rows: models.QuerySet[APIKey] = super().get_queryset(request).annotate(newest_kid=shown)
+        return rows
 
     def get_urls(self) -> list[Any]:
         rotate = self.admin_site.admin_view(self.rotate_view)
@@ -228,8 +229,10 @@ class APIKeyAdmin(WritableModelAdmin):
         """The answer to the POST is the page: the token is in it, and nowhere else."""
         if issued is not None:
             label = f"cpk_{key.environment}_{issued.secret.kid}"
-            subject = {"tenant": key.tenant_id, "app": key.app_id, "api_key": key.pk}
-            AuditLog.objects.record("apikey.reveal", **subject, resource=key, details={"prefix": label})
+            details = {"prefix": label}
+            AuditLog.objects.record(
+                "apikey.reveal", tenant=key.tenant_id, app=key.app_id, api_key=key.pk, resource=key, details=details
+            )
         context = {
             **self.admin_site.each_context(request), "title": "Key created" if issued else "Already created",
             "opts": self.opts, "key": key, "token": issued.token if issued else "",
@@ -267,6 +270,7 @@ class APIKeyAdmin(WritableModelAdmin):
 
 def _already_made(text: str) -> APIKey | None:
     try:
-        return APIKey.objects.filter(pk=UUID(text)).first()
+        found: APIKey | None = APIKey.objects.filter(pk=UUID(text)).first()
     except ValueError:
         return None
+    return found

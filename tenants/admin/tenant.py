@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db import models
@@ -104,7 +104,7 @@ def lifecycle_actions(noun: str) -> tuple[Any, ...]:
 
 class LifecycleAdmin(WritableModelAdmin):
     every_row = "status=any"
-    _record = ("Record", {"fields": ("id", "created", "updated", "deleted")})
+    _record: ClassVar[Any] = ("Record", {"fields": ("id", "created", "updated", "deleted")})
     _shown = ("state", "id", "created", "updated", "deleted")
 
     @admin.display(description="Status", ordering="status")
@@ -148,15 +148,13 @@ class TenantAdmin(LifecycleAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Tenant]:
         here = models.OuterRef("pk")
         live = {"revoked_at": None, "enabled": True}
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                apps_n=count(App, tenant=here),
-                users_n=count(User, tenant=here, is_active=True),
-                keys_n=count(APIKey, tenant=here, **live),
-            )
-        )
+        counts = {
+            "apps_n": count(App, tenant=here),
+            "users_n": count(User, tenant=here, is_active=True),
+            "keys_n": count(APIKey, tenant=here, **live),
+        }
+        rows: models.QuerySet[Tenant] = super().get_queryset(request).annotate(**counts)
+        return rows
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "slug") if obj else self.readonly_fields  # a slug is for ever
@@ -193,7 +191,8 @@ class AppAdmin(LifecycleAdmin):
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[App]:
         keys = count(APIKey, app=models.OuterRef("pk"), revoked_at=None, enabled=True)
-        return super().get_queryset(request).annotate(keys_n=keys)
+        rows: models.QuerySet[App] = super().get_queryset(request).annotate(keys_n=keys)
+        return rows
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "tenant", "slug") if obj else self.readonly_fields
@@ -218,7 +217,8 @@ class BranchAdmin(LifecycleAdmin):
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Branch]:
         keys = count(APIKey, branch=models.OuterRef("pk"), revoked_at=None, enabled=True)
-        return super().get_queryset(request).annotate(keys_n=keys)
+        rows: models.QuerySet[Branch] = super().get_queryset(request).annotate(keys_n=keys)
+        return rows
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "tenant", "app") if obj else self.readonly_fields

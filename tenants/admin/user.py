@@ -58,7 +58,7 @@ class AccessInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(User)
-class UserAdmin(WritableModelAdmin, StockUserAdmin):
+class UserAdmin(WritableModelAdmin, StockUserAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     list_display = ("email", "display_name", "tenant", "role", "state", "seen", "created")
