@@ -257,7 +257,11 @@ class InferenceRequestAdmin(LogAdmin):
 
     @admin.display(description="Status")
     def state(self, row: InferenceRequest) -> str:
-        return display.status(row.status, STATUSES)
+        return display.status(row.status, STATUSES, why=row.error_code)
+
+    @admin.display(description="Tokens in / out")
+    def tokens(self, row: InferenceRequest) -> str:
+        return display.counts(row.prompt_tokens, row.completion_tokens)
 
     @admin.display(description="Tokens in")
     def tokens_in(self, row: InferenceRequest) -> str:

@@ -196,7 +196,7 @@ def authorize(
     try:
         id = InferenceRequest.objects.start(
             request_id=request_id, tenant=key.tenant_id, app=key.app_id, branch=key.branch_id, user=key.user_id,
-            api_key=key.key_id, provider=decision.record.provider, model=decision.record.name, requested_model=model,
+            api_key=key.key_id, provider=decision.record.provider, model=str(decision.model), requested_model=model,
             deadline=deadline, stream=stream, time_zone=effective.time_zone,
             metadata={name: value for name, value in hints.items() if value is not None},
         )  # fmt: skip

@@ -21,10 +21,12 @@ def pill(text: str, tone: str = "") -> SafeString:
     return format_html('<span class="cp-pill {}">{}</span>', f"cp-{tone}" if tone else "", text)
 
 
-def status(value: str, tones: dict[str, str]) -> SafeString | str:
-    """A state: plain text when it is the ordinary one (no tone), else a pill."""
+def status(value: str, tones: dict[str, str], why: str = "") -> SafeString | str:
+    """A state: plain text when it is the ordinary one (no tone), else a pill; why: shown on hovering it."""
     tone = tones.get(value)
-    return pill(value, tone) if tone is not None else value
+    if tone is None:
+        return value
+    return format_html('<span title="{}">{}</span>', why, pill(value, tone)) if why else pill(value, tone)
 
 
 def mono(text: str) -> SafeString:
@@ -51,9 +53,8 @@ def instant(at: datetime | None) -> SafeString | str:
     """`2026-11-21 13:41:07` in the present time zone."""
     if at is None:
         return NOTHING
-    return format_html(
-        '<time class="cp-nowrap" datetime="{}">{:%Y-%m-%d %H:%M:%S}</time>', at.isoformat(), timezone.localtime(at)
-    )
+    shown = f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}"
+    return format_html('<time class="cp-nowrap" datetime="{}">{}</time>', at.isoformat(), shown)
 
 
 def number(value: int | None, unit: str = "") -> SafeString | str:
@@ -61,6 +62,12 @@ def number(value: int | None, unit: str = "") -> SafeString | str:
     if value is None:
         return format_html('<span class="cp-num cp-quiet">{}</span>', NOTHING)
     return format_html('<span class="cp-num">{}{}</span>', f"{value:,}", f" {unit}" if unit else "")
+
+
+def counts(*values: int | None) -> SafeString:
+    """Several counts of one kind in one cell: 628 / 647."""
+    text = " / ".join(NOTHING if value is None else f"{value:,}" for value in values)
+    return format_html('<span class="cp-num">{}</span>', text)
 
 
 def cost(value: Decimal | None) -> SafeString:

@@ -112,7 +112,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 
 
 def _figures(tenant: Tenant | None, span: Span, by_time: list[Total]) -> dict[str, Any]:
-    by_model = InferenceRequest.objects.totals(tenant, span.start, span.end, by=("provider", "model"))
+    by_model = InferenceRequest.objects.totals(tenant, span.start, span.end, by=("model",))
     previous = Sums.of(InferenceRequest.objects.totals(tenant, *span.before, by=("day",)))
     sums = Sums.of(by_model)
     series = {row.key[0]: row for row in by_time}
@@ -146,7 +146,7 @@ def _cards(
         ("Requests", charts.plain(sums.requests), grown["requests"], "", all_of_them, lines["requests"], "requests"),
         ("Tokens", charts.plain(sums.tokens), grown["tokens"], "", all_of_them, lines["tokens"], "tokens"),
         ("Failed", charts.plain(sums.failed), share, worse, failed, lines["failed"], "failed requests"),
-        ("Spend", charts.dollars(sums.cost), "", "", all_of_them, lines["unpriced"], "unpriced requests"),
+        ("Spend", _spend(sums), "", "", all_of_them, lines["unpriced"], "unpriced requests"),
     ]
     details = {
         "Requests": "against the span before" if previous.requests else "nothing in the span before",
@@ -191,7 +191,7 @@ def _charts(
             row.key[1],
             row.tokens,
             charts.plain(row.tokens),
-            requests_url(tenant, span.start, span.end, model=row.key[1]),
+            requests_url(tenant, span.start, span.end, model=row.key[0]),
         )
         for row in sorted(by_model, key=lambda row: row.tokens, reverse=True)[:8]
     ]
@@ -210,12 +210,12 @@ def _charts(
 def _models(tenant: Tenant | None, span: Span, by_model: list[Total], sums: Sums) -> list[dict[str, Any]]:
     rows = [
         {
-            "name": f"{row.key[0]}/{row.key[1]}",
+            "name": row.key[0],
             "requests": charts.plain(row.requests),
             "tokens": charts.plain(row.tokens),
             "errors": charts.plain(row.failed),
             "share": row.requests * 100 / sums.requests if sums.requests else 0,
-            "url": requests_url(tenant, span.start, span.end, model=row.key[1]),
+            "url": requests_url(tenant, span.start, span.end, model=row.key[0]),
         }
         for row in by_model[:TOP_MODELS]
     ]
@@ -290,6 +290,11 @@ def _empty(tenant: Tenant | None) -> dict[str, str]:
 
 def _change(value: int, before: int) -> str:
     return f"{(value - before) * 100 / before:+.1f} %" if before else ""
+
+
+def _spend(sums: Sums) -> str:
+    """Unknown is never zero: with nothing priced yet there is no sum."""
+    return "unpriced" if sums.unpriced and not sums.cost else charts.dollars(sums.cost)
 
 
 def _rate(sums: Sums) -> float:

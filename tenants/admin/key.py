@@ -29,7 +29,7 @@ GRACES = {"0": "At once", "3600": "After 1 hour", "86400": "After 24 hours", "60
 class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
     """The form of a new key carries the id that it will have: sent twice, it makes one key."""
 
-    id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
+    new_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -112,7 +112,7 @@ class APIKeyAdmin(WritableModelAdmin):
     ordering = ("-created_at",)
     _limits: ClassVar[Any] = ("Limits", {"fields": ("scopes", "allowed_models", "not_before", "expires_at", "enabled")})
     _notes: ClassVar[Any] = ("Notes", {"fields": ("tags", "metadata")})
-    add_fieldsets = ((None, {"fields": ("app", "name", "environment", "user", "branch", "id")}), _limits, _notes)
+    add_fieldsets = ((None, {"fields": ("app", "name", "environment", "user", "branch", "new_id")}), _limits, _notes)
     fieldsets = (
         (None, {"fields": ("name", "condition", "tenant", "app", "environment", "user", "branch")}),
         _limits,
@@ -177,7 +177,7 @@ class APIKeyAdmin(WritableModelAdmin):
     change_form_template = "cp_tenants/key.html"
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        if request.method == "POST" and (made := _already_made(request.POST.get("id", ""))):
+        if request.method == "POST" and (made := _already_made(request.POST.get("new_id", ""))):
             return self._created_page(request, made, None)
         return super().add_view(request, form_url, extra_context)
 
@@ -190,7 +190,7 @@ class APIKeyAdmin(WritableModelAdmin):
         more = ("expires_at", "not_before", "metadata", "tags")
         given = {name: getattr(obj, name) for name in (*columns, *more)}
         user: Any = request.user
-        obj.issued = APIKey.objects.issue(**given, by=str(user), by_id=user.pk, id=form.cleaned_data["id"])  # type: ignore[attr-defined]
+        obj.issued = APIKey.objects.issue(**given, by=str(user), by_id=user.pk, id=form.cleaned_data["new_id"])  # type: ignore[attr-defined]
         obj.pk = obj.issued.key.pk  # type: ignore[attr-defined]
 
     @method_decorator(sensitive_variables())
