@@ -52,5 +52,7 @@ endif
 	@if test -e .venv && ! { $(BIN)/python -c '' 2>/dev/null \
 		&& test "$$(cat .venv/.complete 2>/dev/null || pwd -P)" = "$$(pwd -P)"; }; then rm -rf .venv; fi
 	@test -x $(BIN)/uv || { echo "Making .venv …"; $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }
-	@UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --locked --python $(BIN)/python
+	@cache="$$($(BIN)/uv cache dir)"; { mkdir -p "$$cache" 2>/dev/null && test -w "$$cache"; } || cache=.venv/.uv-cache; \
+		UV_CACHE_DIR="$$cache" UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never \
+		$(BIN)/uv sync --locked --python $(BIN)/python
 	@pwd -P > .venv/.complete
