@@ -17,6 +17,7 @@ from controlplane.core.fields import created_at_field, id_field, updated_at_fiel
 from controlplane.core.ids import NIL, now
 from policies import validation
 from policies.columns import ScheduleHolds, key_field, layer_field, policy_constraints
+from policies.errors import PolicyError
 from policies.periods import Schedule, Window
 from policies.resolution import EffectivePolicy, load
 from policies.scope import Scope
@@ -274,11 +275,17 @@ class Policy(models.Model):
         return ", ".join(f"{level} {name}" for level, name in named.items() if name) or "organization"
 
     def state(self, at: datetime | None = None) -> str:
-        """disabled, or what the clock says at `at` (None = now): expired, not_yet_valid, out_of_schedule, active."""
-        return (self.window().why_not(_instant(at)) or "active") if self.enabled else "disabled"
+        """disabled, or what the clock says at `at` (None = now): expired, not_yet_valid, out_of_schedule, active.
+
+        unreadable: its schedule names a time zone that this machine lacks.
+        """
+        try:
+            return (self.window().why_not(_instant(at)) or "active") if self.enabled else "disabled"
+        except PolicyError:
+            return "unreadable"
 
     def window(self) -> Window:
-        """When the policy applies."""
+        """When the policy applies. Raises PolicyError("unknown_time_zone")."""
         return Window(self.valid_from, self.valid_until, Schedule.parse(self.schedule) if self.schedule else None)
 
     def as_record(self) -> dict[str, Any]:
