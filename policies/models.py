@@ -140,6 +140,7 @@ class Policy(models.Model):
     )  # fmt: skip
     user = models.ForeignKey(
         User, models.PROTECT, null=True, blank=True, db_index=False, db_constraint=False, related_name="policies",
+        swappable=False,  # in a project that has its own user model this still points at ours
         help_text="Empty: any user, or none.", db_comment="NULL: any user, or none",
     )  # fmt: skip
     key = models.ForeignKey(
