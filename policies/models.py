@@ -17,6 +17,7 @@ from controlplane.core.fields import created_at_field, id_field, updated_at_fiel
 from controlplane.core.ids import NIL, now
 from policies import validation
 from policies.columns import ScheduleHolds, key_field, layer_field, policy_constraints
+from policies.errors import PolicyError
 from policies.periods import Schedule, Window
 from policies.resolution import EffectivePolicy, load
 from policies.scope import Scope
@@ -139,6 +140,7 @@ class Policy(models.Model):
     )  # fmt: skip
     user = models.ForeignKey(
         User, models.PROTECT, null=True, blank=True, db_index=False, db_constraint=False, related_name="policies",
+        swappable=False,  # in a project that has its own user model this still points at ours
         help_text="Empty: any user, or none.", db_comment="NULL: any user, or none",
     )  # fmt: skip
     key = models.ForeignKey(
@@ -274,11 +276,17 @@ class Policy(models.Model):
         return ", ".join(f"{level} {name}" for level, name in named.items() if name) or "organization"
 
     def state(self, at: datetime | None = None) -> str:
-        """disabled, or what the clock says at `at` (None = now): expired, not_yet_valid, out_of_schedule, active."""
-        return (self.window().why_not(_instant(at)) or "active") if self.enabled else "disabled"
+        """disabled, or what the clock says at `at` (None = now): expired, not_yet_valid, out_of_schedule, active.
+
+        unreadable: its schedule names a time zone that this machine lacks.
+        """
+        try:
+            return (self.window().why_not(_instant(at)) or "active") if self.enabled else "disabled"
+        except PolicyError:
+            return "unreadable"
 
     def window(self) -> Window:
-        """When the policy applies."""
+        """When the policy applies. Raises PolicyError("unknown_time_zone")."""
         return Window(self.valid_from, self.valid_until, Schedule.parse(self.schedule) if self.schedule else None)
 
     def as_record(self) -> dict[str, Any]:

@@ -20,6 +20,30 @@ from policies.periods import known_time_zone
 MAX_CONFIG_BYTES = 65_536
 _PART = r"[A-Za-z0-9._:@+*?\[\]-]"
 _PLAIN = r"[A-Za-z0-9._:@+\[\]-]"
+_PATTERN = rf"^[A-Za-z0-9@*?]{_PART}*(/{_PART}+)*$"
+_MODEL_ID = rf"^[a-z0-9][a-z0-9_.-]{{0,63}}(/{_PLAIN}+)+$"
+_SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+_ALIAS = r"^[a-z0-9][a-z0-9._:-]{0,63}$"
+_GUARDRAIL = r"^[a-z][a-z0-9_-]{0,47}$"
+_URI = r"^[a-z0-9]+://\S+$"
+_MONEY = r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?$"
+_CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+_WORDS = {
+    _PATTERN: "Write a model pattern, as gpt-4o* or openai/*: letters, digits, . _ : @ + - * ? [ ] and single slashes",
+    _MODEL_ID: "Write the id of one model, as openai/gpt-4o, without * and ?",
+    _SLUG: "Write a short name of lower-case letters, digits and . _ -, as eu-west-1",
+    _ALIAS: "An alias has at most 64 lower-case letters, digits and . _ : -, as smart",
+    _GUARDRAIL: "A guardrail's name begins with a lower-case letter, then letters, digits, _ and -, at most 48",
+    _URI: "Write an address as s3://bucket/folder/*",
+    _MONEY: "Write US dollars as text, as 50.00: no sign, no exponent, at most 6 decimals",
+    _CLOCK: "Write a time as 09:00, from 00:00 to 23:59",
+    "model_type": "Write a JSON object, as {}",
+    "dict_type": "Write a JSON object, as {}",
+    "list_type": "Write a JSON list, as []",
+    "extra_forbidden": "There is no such field here. Remove it, or correct its name",
+    "missing": "This field is needed",
+}
+"""What a person should do, by pydantic's type or by the pattern that was not met; pydantic's words for the rest."""
 _NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 
 
@@ -46,19 +70,19 @@ def _zone(name: str) -> str:
 
 
 Unique = AfterValidator(_unique)
-Pattern = Annotated[str, Field(pattern=rf"^[A-Za-z0-9@*?]{_PART}*(/{_PART}+)*$", max_length=265)]
-ModelId = Annotated[str, Field(pattern=rf"^[a-z0-9][a-z0-9_.-]{{0,63}}(/{_PLAIN}+)+$", max_length=265)]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Pattern = Annotated[str, Field(pattern=_PATTERN, max_length=265)]
+ModelId = Annotated[str, Field(pattern=_MODEL_ID, max_length=265)]
+Slug = Annotated[str, Field(pattern=_SLUG)]
 Slugs = Annotated[list[Slug], Field(max_length=64), Unique]
 Patterns = Annotated[list[Pattern], Field(max_length=256), Unique]
-AliasName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._:-]{0,63}$")]
-GuardrailName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
-Uri = Annotated[str, Field(pattern=r"^[a-z0-9]+://\S+$", max_length=1200)]
+AliasName = Annotated[str, Field(pattern=_ALIAS)]
+GuardrailName = Annotated[str, Field(pattern=_GUARDRAIL)]
+Uri = Annotated[str, Field(pattern=_URI, max_length=1200)]
 Tokens = Annotated[int, Field(ge=0, le=2_000_000_000)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
-Money = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})?$")]
+Money = Annotated[str, Field(pattern=_MONEY)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Clock = Annotated[str, Field(pattern=_CLOCK)]
 StorageMode = Literal["list", "read", "write", "delete"]
 
 
@@ -221,7 +245,8 @@ def problems(schema: type[Closed], value: Any) -> Iterator[tuple[str, str, str]]
     try:
         schema.model_validate(value)
     except ValidationError as error:
-        for fault in error.errors(include_url=False, include_context=False, include_input=False):
-            yield ".".join(str(part) for part in fault["loc"]), fault["type"], fault["msg"]
+        for fault in error.errors(include_url=False, include_input=False):
+            words = _WORDS.get(fault.get("ctx", {}).get("pattern", fault["type"]), fault["msg"])
+            yield ".".join(str(part) for part in fault["loc"]), fault["type"], words
     if size > MAX_CONFIG_BYTES:
         yield "", "config_too_large", f"At most {MAX_CONFIG_BYTES} bytes can be stored"

@@ -379,7 +379,7 @@ class Migration(migrations.Migration):
                         name="cp_policies_policy_type_known",
                         violation_error_message="There is no such policy type.",
                     ),
-                    models.CheckConstraint(
+                    policies.columns.DatabaseCheck(
                         condition=django.db.models.lookups.Exact(
                             models.Func(models.F("config"), function="jsonb_typeof", output_field=models.TextField()),
                             models.Value("object"),
@@ -387,7 +387,7 @@ class Migration(migrations.Migration):
                         name="cp_policies_policy_config_object",
                         violation_error_message="The config is a JSON object.",
                     ),
-                    models.CheckConstraint(
+                    policies.columns.DatabaseCheck(
                         condition=django.db.models.lookups.LessThanOrEqual(
                             models.Func(
                                 django.db.models.functions.comparison.Cast("config", models.TextField()),
@@ -399,7 +399,7 @@ class Migration(migrations.Migration):
                         name="cp_policies_policy_config_size",
                         violation_error_message="The config has at most 64 KiB.",
                     ),
-                    models.CheckConstraint(
+                    policies.columns.DatabaseCheck(
                         condition=models.Q(
                             ("valid_from__isnull", True),
                             ("valid_until__isnull", True),
@@ -409,7 +409,7 @@ class Migration(migrations.Migration):
                         name="cp_policies_policy_ends_after_start",
                         violation_error_message="This ends before it begins.",
                     ),
-                    models.CheckConstraint(
+                    policies.columns.DatabaseCheck(
                         condition=models.Q(("branch__isnull", True), ("app__isnull", False), _connector="OR"),
                         name="cp_policies_policy_branch_needs_app",
                         violation_error_message="A branch needs its app.",
@@ -424,7 +424,7 @@ class Migration(migrations.Migration):
                         name="cp_policies_policy_scope_not_nil",
                         violation_error_message="A scope id cannot be all zeros.",
                     ),
-                    models.CheckConstraint(
+                    policies.columns.DatabaseCheck(
                         condition=policies.columns.ScheduleValid(models.F("schedule")),
                         name="cp_policies_policy_schedule_valid",
                         violation_error_message="The schedule is {tz, days, start, end} with an IANA zone.",
