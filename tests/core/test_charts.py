@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from xml.etree import ElementTree
+
+import pytest
+
+from controlplane.core.charts import (
+    Bar,
+    Series,
+    Timeline,
+    dollars,
+    horizontal_bars,
+    line_chart,
+    plain,
+    short,
+    spark_line,
+    stacked_bars,
+)
+
+DAYS = ["14 Nov", "15 Nov", "16 Nov"]
+REQUESTS = Timeline("Requests per day", DAYS, [Series("Requests", [0, 8_819, 19_366])], "requests")
+
+
+def parsed(markup: str) -> ElementTree.Element:
+    return ElementTree.fromstring(f"<div>{markup}</div>")  # noqa: S314 our own markup
+
+
+def plots(markup: str, tag: str) -> list[ElementTree.Element]:
+    return list(parsed(markup).iter(tag))
+
+
+def texts(markup: str) -> list[str]:
+    return [element.text or "" for element in plots(markup, "text")]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (950, "950"),
+        (1_250, "1.25k"),
+        (999_900, "1M"),
+        (22_361_870, "22.4M"),
+        (1_200_000_000, "1.2B"),
+        (0.5, "0.5"),
+    ],
+)
+def test_an_axis_figure_is_short(value, text):
+    assert short(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "$0"),
+        (Decimal("0.000012345"), "$0.00001234"),
+        (Decimal("0.5"), "$0.5000"),
+        (Decimal("1"), "$1.00"),
+        (Decimal("1234.567"), "$1,234.57"),
+    ],
+)
+def test_an_amount_that_is_not_zero_never_reads_as_zero(value, text):
+    assert dollars(value) == text
+
+
+def test_every_number_is_in_the_table_in_full():
+    table = plots(line_chart(REQUESTS), "table")[0]
+
+    cells = [cell.text for cell in table.iter("td")][1:]
+    assert cells == ["0", "8,819", "19,366"]
+
+
+def test_the_chart_says_its_span_and_peak_to_those_who_do_not_see_it():
+    image = plots(line_chart(REQUESTS), "svg")[0]
+
+    assert image.get("role") == "img"
+    assert image.get("aria-label") == (
+        "Requests per day, 14 Nov to 16 Nov, in requests. Requests: highest 19,366 on 16 Nov."
+    )
+
+
+def test_each_period_has_a_title_and_a_link_to_its_list():
+    timeline = Timeline("Errors", DAYS, [Series("Errors", [1, 2, 3])], "errors", urls=["?d=14", "?d=15", "?d=16"])
+
+    links = plots(line_chart(timeline), "a")
+
+    assert [link.get("href") for link in links] == ["?d=14", "?d=15", "?d=16"]
+    assert [link.find("title").text for link in links] == [
+        "14 Nov\nErrors: 1 errors",
+        "15 Nov\nErrors: 2 errors",
+        "16 Nov\nErrors: 3 errors",
+    ]
+
+
+def test_the_axis_begins_at_zero_and_ends_above_the_highest_value():
+    values = [float(text.removesuffix("k")) for text in texts(line_chart(REQUESTS)) if re.fullmatch(r"[\d.]+k?", text)]
+
+    assert values == [0, 5, 10, 15, 20]
+
+
+def test_an_axis_of_counts_has_no_halves():
+    chart = line_chart(Timeline("Errors", DAYS, [Series("Errors", [0, 1, 2])]))
+
+    assert texts(chart)[:3] == ["0", "1", "2"]
+
+
+def test_an_empty_time_has_an_axis_and_no_bars():
+    chart = stacked_bars(Timeline("Requests", DAYS, [Series("Completed", [0, 0, 0]), Series("Failed", [None, 0, 0])]))
+
+    assert [r for r in plots(chart, "rect") if "cp-hit" not in r.get("class")] == []
+    assert texts(chart)[:2] == ["0", "1"]
+
+
+def test_no_periods_at_all_still_make_a_picture():
+    assert "nothing in this time" in line_chart(Timeline("Requests", [], [Series("Requests", [])]))
+
+
+def test_an_unfinished_period_is_hollow_and_named_so():
+    timeline = Timeline("Requests", DAYS, [Series("Requests", [5, 6, 1])], unfinished=True)
+
+    line, bars = line_chart(timeline), stacked_bars(timeline)
+
+    assert "so far" in texts(line)
+    assert "so far" in texts(bars)
+    assert [c.get("class").split()[-1] == "cp-hollow" for c in plots(line, "circle")] == [False, False, True]
+    assert [p.get("class").split()[-1] for p in plots(line, "polyline")] == ["cp-s1", "cp-open"]
+    drawn = [r.get("class").split() for r in plots(bars, "rect") if "cp-hit" not in r.get("class")]
+    assert ["cp-bar-open" in classes for classes in drawn] == [False, False, True]
+    assert "16 Nov so far" in bars
+
+
+def test_a_finished_last_period_is_drawn_like_the_others():
+    assert "so far" not in line_chart(REQUESTS)
+    assert "cp-hollow" not in line_chart(REQUESTS)
+
+
+def test_a_gap_stays_a_gap():
+    chart = line_chart(Timeline("Latency", ["a", "b", "c", "d", "e"], [Series("p50", [1, 2, None, 4, 5])]))
+
+    assert [len(p.get("points").split()) for p in plots(chart, "polyline")] == [2, 2]
+    assert len(plots(chart, "circle")) == 4
+    assert "no figure" in chart
+
+
+def test_stacked_parts_add_up_to_the_height_of_their_sum():
+    chart = stacked_bars(Timeline("Requests", ["a"], [Series("Completed", [60]), Series("Failed", [20])]))
+
+    bars = [rect for rect in plots(chart, "rect") if "cp-hit" not in rect.get("class")]
+    assert [float(bar.get("height")) for bar in bars] == [120, 40]
+    assert [float(bar.get("y")) for bar in bars] == [40, 0]
+
+
+def test_a_tiny_part_can_be_seen():
+    chart = stacked_bars(Timeline("Requests", ["a"], [Series("Completed", [100_000]), Series("Failed", [1])]))
+
+    assert min(float(rect.get("height")) for rect in plots(chart, "rect")) >= 1.5
+
+
+def test_several_series_have_a_legend_and_one_has_none():
+    two = Timeline("Tokens", ["a"], [Series("Input", [1]), Series("Output", [2])])
+
+    assert [item[0].tail for item in plots(stacked_bars(two), "li")] == ["Input", "Output"]
+    assert "cp-legend" not in line_chart(REQUESTS)
+
+
+@pytest.mark.parametrize("count", [1, 7, 14, 24, 31, 90])
+def test_period_names_lie_inside_the_picture(count):
+    names = [f"{number} Nov" for number in range(count)]
+    chart = line_chart(Timeline("Requests", names, [Series("Requests", list(range(count)))]))
+
+    shown = [t for t in plots(chart, "text") if t.text in names]
+    assert len(shown) <= 6
+    assert shown[0].text == names[-1]
+    for text in shown:
+        at = float(text.get("x").removesuffix("%"))
+        assert at <= 100
+        assert text.get("text-anchor") == "end" or at < 97
+
+
+def test_a_ranking_shows_name_figure_and_share():
+    chart = horizontal_bars(
+        "Requests by model", [Bar("gpt-4o", 200, "200", "?m=1"), Bar("tiny", 1, "1")], unit="requests"
+    )
+
+    widths = [r.get("width") for r in plots(chart, "rect") if r.get("class") == "cp-s1"]
+    assert widths == ["100%", "0.6%"]
+    assert [link.get("href") for link in plots(chart, "a")] == ["?m=1"]
+    assert texts(chart) == ["gpt-4o", "200", "tiny", "1"]
+
+
+def test_a_long_name_is_cut_in_the_picture_and_whole_in_its_title():
+    name = "an-extremely-long-model-name-2025-11-21-preview"
+    chart = horizontal_bars("Requests by model", [Bar(name, 1, "1")], unit="requests")
+
+    assert texts(chart)[0].endswith("…")
+    assert plots(chart, "title")[0].text == f"{name}: 1"
+
+
+def test_a_spark_line_says_its_title_and_dashes_the_unfinished_end():
+    spark = spark_line([1, 2, 3, 1], title="Requests, 4 days", unfinished=True)
+
+    assert plots(spark, "svg")[0].get("aria-label") == "Requests, 4 days"
+    assert "cp-open" in plots(spark, "polyline")[-1].get("class")
+
+
+@pytest.mark.parametrize("values", [[], [None], [0, 0], [5]])
+def test_a_spark_line_stands_poor_data(values):
+    assert plots(spark_line(values, title="Requests"), "svg")
+
+
+def test_names_are_escaped_and_nothing_is_inline():
+    evil = "<script>alert(1)</script>"
+    chart = stacked_bars(Timeline(evil, [evil], [Series(evil, [1]), Series("b", [1])], evil, urls=['"><x onload="1']))
+
+    assert "<script" not in chart
+    assert not re.search(r'\son\w+="|\sstyle="', chart)
+    assert parsed(chart) is not None
+
+
+def test_plain_groups_thousands_and_keeps_small_fractions():
+    assert [plain(22_361_870), plain(0.1234567), plain(Decimal("1234.6"))] == ["22,361,870", "0.1235", "1,235"]
