@@ -38,7 +38,7 @@ def cp_menu(context: Context) -> list[Group]:
 def cp_environment() -> dict[str, str]:
     """Where one is, in words and in a tone: mistakes in production begin with thinking it is another place."""
     name = str(getattr(settings, "CONTROLPLANE_ENV", "") or "development")
-    tone = {"production": "cp-bad", "staging": "cp-warn"}.get(name, "cp-info")
+    tone = {"production": "cp-bad", "test": "cp-warn"}.get(name, "cp-info")
     return {"name": name, "tone": tone}
 
 

@@ -1,0 +1,237 @@
+"""Every page of the menu and one detail of each list, as a person sees them: width, colours, script on and off."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import ROOT, SHOTS
+
+AXE = (Path(__file__).parent / "axe.min.js").read_text()
+POLICY = ("default-src 'self'", "object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'", "form-action 'self'")
+WATCH = """
+window.refused = [];
+document.addEventListener("securitypolicyviolation", (event) => window.refused.push(event.violatedDirective));
+"""
+OUTSIDE = """() => [...document.querySelectorAll('svg[role="img"]')].flatMap((svg) => {
+  const box = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter((text) => {
+    const at = text.getBoundingClientRect();
+    return at.left < box.left - 1 || at.right > box.right + 1 || at.top < box.top - 1 || at.bottom > box.bottom + 1;
+  }).map((text) => text.textContent);
+})"""
+WIDTHS = [360, 768, 1440]
+
+
+def paths(page):
+    """The menu's pages, each list's first object and the pages around a form, as one would click them."""
+    page.goto("/admin/")
+    menu = page.eval_on_selector_all("nav#nav-sidebar a", "links => links.map(link => link.getAttribute('href'))")
+    found = dict.fromkeys([*menu, "/admin/password_change/"])
+    for path in menu:
+        page.goto(path)
+        for selector in ("#result_list tbody th a", ".object-tools .addlink"):
+            link = page.query_selector(selector)
+            if link:
+                found[link.evaluate("link => link.pathname")] = None
+    return list(found)
+
+
+def name_of(path):
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "id", path).strip("/").replace("/", "-") or "root"
+
+
+def problems_of(page, path):
+    """What is wrong with one page, as sentences; nothing is right."""
+    said, hosts = [], set()
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    page.add_init_script(WATCH)
+    response = page.goto(path)
+    page.wait_for_load_state("networkidle")
+    policy = response.headers.get("content-security-policy", "")
+    wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    checks = [
+        (response.status < 400, f"status {response.status}"),
+        (not said, f"console: {said}"),
+        (not page.evaluate("window.refused"), f"refused by the policy: {page.evaluate('window.refused')}"),
+        (len(hosts) == 1, f"hosts {hosts}"),
+        (all(part in policy for part in POLICY), f"policy {policy!r}"),
+        (wide <= 0, f"{wide} px wider than the screen"),
+        (page.locator("h1").count() == 1, f"{page.locator('h1').count()} h1"),
+        (page.locator("main#content-start").count() == 1, "no main"),
+        (not page.evaluate(OUTSIDE), f"outside their picture: {page.evaluate(OUTSIDE)}"),
+    ]
+    return [f"{path}: {sentence}" for right, sentence in checks if not right]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_is_whole(open_page, width, scheme):
+    wrong = []
+    for path in paths(open_page(width, scheme)):
+        page = open_page(width, scheme)
+        wrong += problems_of(page, path)
+        page.screenshot(path=SHOTS / f"{name_of(path)}-{width}-{scheme}.png", full_page=True)
+        page.context.close()
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_accessible(open_page, scheme):
+    page = open_page(1440, scheme)
+    wrong = []
+    for path in paths(page):
+        page.goto(path)
+        page.evaluate(AXE)
+        for found in page.evaluate("axe.run().then(result => result.violations)"):
+            if found["impact"] in ("serious", "critical"):
+                wrong += [f"{path}: {found['id']}: {node['html'][:160]}" for node in found["nodes"]]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_sign_in_page_is_whole_and_accessible(open_page, width):
+    for scheme in ("light", "dark"):
+        page = open_page(width, scheme, storage_state=None)
+        assert problems_of(page, "/admin/login/") == []
+        page.screenshot(path=SHOTS / f"login-{width}-{scheme}.png")
+        page.evaluate(AXE)
+        found = page.evaluate("axe.run().then(result => result.violations.map(v => [v.id, v.impact]))")
+        assert [each for each in found if each[1] in ("serious", "critical")] == []
+
+
+def test_forced_colours_and_print_stand(open_page):
+    for path in paths(open_page())[:6]:
+        page = open_page(forced_colors="active")
+        assert problems_of(page, path) == []
+        page.screenshot(path=SHOTS / f"{name_of(path)}-forced.png")
+        page.emulate_media(media="print")
+        assert not page.is_visible(".cp-side")
+
+
+def test_without_script_lists_filters_and_menus_work(open_page):
+    page = open_page(java_script_enabled=False)
+    page.goto("/admin/")
+    page.click("nav#nav-sidebar >> text=Tenants")
+
+    assert page.is_visible("#result_list")
+    pill = page.locator(".cp-filter summary").first
+    pill.click()
+    page.locator(".cp-filter[open] a").nth(1).click()
+    assert page.is_visible(".cp-filter.cp-on")
+    page.locator(".cp-user summary").click()
+    assert page.is_visible("#logout-form button")
+
+
+def test_on_a_phone_the_menu_is_a_drawer_and_rows_are_cards_with_labels(open_page):
+    page = open_page(360, height=740)
+    page.goto("/admin/")
+    assert not page.is_visible("nav#nav-sidebar")
+
+    page.click(".cp-drawer summary")
+    page.click(".cp-drawer >> text=Tenants")
+
+    cell = page.locator("#result_list tbody td[data-label]:not(.action-checkbox)").first
+    assert cell.get_attribute("data-label")
+    assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") != "none"
+
+
+def test_a_list_shows_nineteen_rows_on_a_laptop(open_page):
+    page = open_page(1440, height=900)
+    page.goto("/admin/")
+    page.click("nav#nav-sidebar >> text=Requests")
+
+    top = page.locator("#result_list tbody tr").first.bounding_box()
+    assert top["height"] <= 33
+    assert (900 - top["y"]) // top["height"] >= 19
+
+
+def test_the_keyboard_reaches_all_and_shows_where_it_is(open_page):
+    page = open_page()
+    page.goto("/admin/")
+    page.click("nav#nav-sidebar >> text=Tenants")
+    page.wait_for_selector("#result_list")
+
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip-to-content-link"
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        style = page.evaluate(
+            "(({outlineStyle, outlineWidth}) => [outlineStyle, outlineWidth])(getComputedStyle(document.activeElement))"
+        )
+        assert style == ["solid", "2px"]
+
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "searchbar"
+    page.keyboard.type("zz/z")
+    assert page.input_value("#searchbar") == "zz/z"
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".cp-empty")
+
+
+def test_escape_closes_a_menu_and_gives_the_focus_back(open_page):
+    page = open_page()
+    page.goto("/admin/")
+    page.click(".cp-user summary")
+    assert page.is_visible("#user-tools")
+
+    page.keyboard.press("Escape")
+
+    assert not page.is_visible("#user-tools")
+    assert page.evaluate("document.activeElement.closest('.cp-user') !== null")
+
+
+def test_the_colour_scheme_follows_its_button(open_page):
+    page = open_page(scheme="light")
+    page.goto("/admin/")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+
+    page.click(".cp-user summary")
+    page.click(".theme-toggle")
+
+    assert page.evaluate(ground) == "rgb(15, 20, 32)"
+
+
+def test_a_form_that_was_changed_asks_before_it_is_left(open_page):
+    page = open_page()
+    page.goto("/admin/")
+    page.click("nav#nav-sidebar >> text=Tenants")
+    page.click("#result_list tbody th a")
+    page.locator("#content-main form input[type=text]").first.fill("changed")
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+
+    page.click("nav#nav-sidebar >> text=Apps")
+
+    assert asked == ["beforeunload"]
+
+
+def test_an_unknown_address_has_a_calm_page(open_page):
+    page = open_page()
+    response = page.goto("/no/such/page/")
+
+    assert response.status == 404
+    assert page.inner_text("h1") == "No such page"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pictures_for_the_documentation(open_page, request, scheme):
+    folder = ROOT / "docs" / "pictures" if request.config.getoption("--update-docs") else SHOTS
+    page = open_page(1440, scheme)
+    page.goto("/admin/")
+    page.screenshot(path=folder / f"dashboard-{scheme}.png")
+    page.click("nav#nav-sidebar >> text=Requests")
+    page.screenshot(path=folder / f"list-{scheme}.png")
+    page.click("nav#nav-sidebar >> text=Tenants")
+    page.click("#result_list tbody th a")
+    page.screenshot(path=folder / f"form-{scheme}.png")
+    page = open_page(1440, scheme, storage_state=None)
+    page.goto("/admin/login/")
+    page.screenshot(path=folder / f"login-{scheme}.png")
