@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import groupby
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-Number = int | float | Decimal
+from controlplane.core.figures import Number, dollars, plain, short
+
 Point = tuple[float, float]
 
 _HEIGHT = 160  # of the plot, in pixels
@@ -26,30 +26,6 @@ _COLOURS = 6
 _MAX_LABELS = 6
 _MAX_DOTS = 31
 _MAX_NAME = 34  # letters beside a figure on a narrow phone
-
-
-def plain(value: Number) -> str:
-    """Every digit, grouped by thousands: 22,361,870."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.4g}" if -1000 < value < 1000 else f"{value:,.0f}"
-
-
-def short(value: Number) -> str:
-    """Three digits and a scale, for axes and cards: 950, 1.25k, 22.4M, 1.2B."""
-    size = float(value)
-    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(size) >= scale * 0.9995:
-            return f"{size / scale:.3g}{letter}"
-    return f"{size:.3g}"
-
-
-def dollars(value: Number) -> str:
-    """From one dollar two places, below it four significant digits, nothing as $0: an amount never looks like zero."""
-    amount = Decimal(str(value))
-    if amount == 0:
-        return "$0"
-    return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.{3 - amount.adjusted()}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +101,15 @@ def horizontal_bars(title: str, bars: Sequence[Bar], *, unit: str) -> SafeString
     top = max((float(bar.value) for bar in bars), default=0.0) or 1.0
     first = f" First: {bars[0].name}, {bars[0].text}." if bars else ""
     return format_html(
-        '<figure class="cp-chart"><svg role="img" aria-label="{}" width="100%" height="{}">{}</svg>{}</figure>',
-        f"{title}, {len(bars)} entries.{first}",
+        '<figure class="cp-chart"><svg width="100%" height="{}"><svg role="img" aria-label="{}">{}</svg>'
+        '<g aria-hidden="true">{}</g></svg>{}</figure>',
         len(bars) * _ROW,
+        f"{title}, {len(bars)} entries.{first}",
         _joined(_row(index * _ROW, bar, top) for index, bar in enumerate(bars)),
-        _table(["", unit], [(bar.name, [bar.text]) for bar in bars]),
+        _joined(
+            _hit(("0", index * _ROW, "100", _ROW), f"{bar.name}: {bar.text}", bar.url) for index, bar in enumerate(bars)
+        ),
+        _table(["", unit], [(bar.name, bar.url, [bar.text]) for bar in bars]),
     )
 
 
@@ -247,61 +227,62 @@ def _stack(column: Sequence[Number], top: float, index: int, count: int, *, holl
 
 def _row(y: int, bar: Bar, top: float) -> SafeString:
     """One entry of a ranking. A value that is not zero is never an empty bar."""
-    name = bar.name if len(bar.name) <= _MAX_NAME else f"{bar.name[: _MAX_NAME - 1]}…"
-    inner = format_html(
+    return format_html(
         '<text class="cp-name" x="0" y="{0}">{1}</text>'
         '<text class="cp-name" x="100%" y="{0}" text-anchor="end">{2}</text>'
         '<rect class="cp-track" x="0" y="{3}" width="100%" height="6" rx="3"/>'
-        '<rect class="cp-s1" x="0" y="{3}" width="{4}%" height="6" rx="3"/><title>{5}: {2}</title>',
+        '<rect class="cp-s1" x="0" y="{3}" width="{4}%" height="6" rx="3"/>',
         y + 14,
-        name,
+        bar.name if len(bar.name) <= _MAX_NAME else f"{bar.name[: _MAX_NAME - 1]}…",
         bar.text,
         y + 21,
         _number(max(float(bar.value) / top * 100, 0.6) if bar.value else 0),
-        bar.name,
     )
-    return _linked(inner, bar.url)
 
 
-def _linked(inner: SafeString, url: str) -> SafeString:
-    """A group with its title; a link where there is a list to open."""
+def _hit(box: tuple[str, int, str, int], title: str, url: str) -> SafeString:
+    """The place that answers the pointer: its title, and the way to its list.
+
+    The keyboard and the screen reader have the same way in the table below, one stop and not thirty in the picture.
+    box: x and width in per cent, y and height in pixels, as x, y, width, height.
+    """
+    place = format_html('<rect class="cp-hit" x="{}%" y="{}" width="{}%" height="{}"/><title>{}</title>', *box, title)
     if not url:
-        return format_html('<g class="cp-slot">{}</g>', inner)
-    return format_html('<a class="cp-slot" href="{}">{}</a>', url, inner)
+        return format_html('<g class="cp-slot">{}</g>', place)
+    return format_html('<a class="cp-slot" href="{}" tabindex="-1">{}</a>', url, place)
 
 
 def _figure(timeline: Timeline, ticks: Sequence[float], marks: Iterable[SafeString]) -> SafeString:
-    heads = ["", *(one.name for one in timeline.series)]
+    """The picture: axis, marks and names for the eye in one named image, and over it the places that answer."""
+    plot = format_html('class="cp-plot" x="{}" y="{}" width="86%" height="{}" overflow="visible"', _LEFT, _TOP, _HEIGHT)
+    count = len(timeline.periods)
+    urls = timeline.urls or [""] * count
     return format_html(
-        '<figure class="cp-chart">{}<svg role="img" aria-label="{}" width="100%" height="{}">{}'
-        '<svg class="cp-plot" x="{}" y="{}" width="86%" height="{}" overflow="visible">{}{}{}</svg></svg>{}</figure>',
+        '<figure class="cp-chart">{}<svg width="100%" height="{}"><svg role="img" aria-label="{}">{}<svg {}>{}{}</svg>'
+        '</svg><svg aria-hidden="true" {}>{}</svg></svg>{}</figure>',
         _legend(timeline),
-        _sentence(timeline),
         _TOP + _HEIGHT + (36 if timeline.unfinished else 22),
+        _sentence(timeline),
         _tick_texts(timeline, ticks),
-        _LEFT,
-        _TOP,
-        _HEIGHT,
+        plot,
         _joined(marks),
-        _joined(_slot(timeline, index) for index in range(len(timeline.periods))),
         _period_texts(timeline),
-        _table(heads, [(name, timeline.texts(index)) for index, name in enumerate(timeline.names)]),
+        plot,
+        _joined(_slot(timeline, index, urls[index]) for index in range(count)),
+        _table(
+            ["", *(one.name for one in timeline.series)],
+            [(name, urls[index], timeline.texts(index)) for index, name in enumerate(timeline.names)],
+        ),
     )
 
 
-def _slot(timeline: Timeline, index: int) -> SafeString:
-    """The period's column: it answers the pointer with its figures and leads to its list."""
+def _slot(timeline: Timeline, index: int, url: str) -> SafeString:
+    """One period's column."""
     count = len(timeline.periods)
     figures = zip(timeline.series, timeline.texts(index), strict=True)
     lines = [f"{one.name}: {text} {timeline.unit}".rstrip() for one, text in figures]
-    inner = format_html(
-        '<rect class="cp-hit" x="{}%" y="0" width="{}%" height="{}"/><title>{}</title>',
-        _number(100 / count * index),
-        _number(100 / count),
-        _HEIGHT,
-        "\n".join([timeline.names[index], *lines]),
-    )
-    return _linked(inner, timeline.urls[index] if timeline.urls else "")
+    box = (_number(100 / count * index), 0, _number(100 / count), _HEIGHT)
+    return _hit(box, "\n".join([timeline.names[index], *lines]), url)
 
 
 def _tick_texts(timeline: Timeline, ticks: Sequence[float]) -> SafeString:
@@ -348,12 +329,18 @@ def _sentence(timeline: Timeline) -> str:
     return " ".join(said)
 
 
-def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> SafeString:
-    """The same numbers to read and to copy."""
+def _table(heads: Sequence[str], rows: Sequence[tuple[str, str, Sequence[str]]]) -> SafeString:
+    """The same numbers to read and to copy; rows: name, address of its list or "", figures."""
     head = format_html_join("", '<th scope="col" class="cp-num">{}</th>', [(text,) for text in heads[1:]])
-    cells = [(name, format_html_join("", '<td class="cp-num">{}</td>', [(t,) for t in texts])) for name, texts in rows]
+    cells = [
+        (
+            format_html('<a href="{}">{}</a>', url, name) if url else name,
+            format_html_join("", '<td class="cp-num">{}</td>', [(text,) for text in texts]),
+        )
+        for name, url, texts in rows
+    ]
     return format_html(
-        '<details class="cp-figures"><summary>Figures</summary><div><table class="cp-table">'
+        '<details class="cp-figures"><summary>Figures</summary><div tabindex="0"><table class="cp-table">'
         "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div></details>",
         head,
         format_html_join("", '<tr><th scope="row">{}</th>{}</tr>', cells),

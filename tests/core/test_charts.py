@@ -10,14 +10,12 @@ from controlplane.core.charts import (
     Bar,
     Series,
     Timeline,
-    dollars,
     horizontal_bars,
     line_chart,
-    plain,
-    short,
     spark_line,
     stacked_bars,
 )
+from controlplane.core.figures import dollars, plain, short
 
 DAYS = ["14 Nov", "15 Nov", "16 Nov"]
 REQUESTS = Timeline("Requests per day", DAYS, [Series("Requests", [0, 8_819, 19_366])], "requests")
@@ -73,9 +71,8 @@ def test_every_number_is_in_the_table_in_full():
 
 
 def test_the_chart_says_its_span_and_peak_to_those_who_do_not_see_it():
-    image = plots(line_chart(REQUESTS), "svg")[0]
+    [image] = [svg for svg in plots(line_chart(REQUESTS), "svg") if svg.get("role") == "img"]
 
-    assert image.get("role") == "img"
     assert image.get("aria-label") == (
         "Requests per day, 14 Nov to 16 Nov, in requests. Requests: highest 19,366 on 16 Nov."
     )
@@ -86,12 +83,19 @@ def test_each_period_has_a_title_and_a_link_to_its_list():
 
     links = plots(line_chart(timeline), "a")
 
-    assert [link.get("href") for link in links] == ["?d=14", "?d=15", "?d=16"]
-    assert [link.find("title").text for link in links] == [
+    assert [link.get("href") for link in links] == ["?d=14", "?d=15", "?d=16"] * 2
+    assert [link.text for link in links[3:]] == DAYS
+    assert [link.find("title").text for link in links[:3]] == [
         "14 Nov\nErrors: 1 errors",
         "15 Nov\nErrors: 2 errors",
         "16 Nov\nErrors: 3 errors",
     ]
+
+
+def test_the_keyboard_passes_the_picture_and_stops_in_the_table():
+    links = plots(horizontal_bars("Models", [Bar("gpt-4o", 2, "2", "?m=1")], unit="requests"), "a")
+
+    assert [link.get("tabindex") for link in links] == ["-1", None]
 
 
 def test_the_axis_begins_at_zero_and_ends_above_the_highest_value():
@@ -186,7 +190,7 @@ def test_a_ranking_shows_name_figure_and_share():
 
     widths = [r.get("width") for r in plots(chart, "rect") if r.get("class") == "cp-s1"]
     assert widths == ["100%", "0.6%"]
-    assert [link.get("href") for link in plots(chart, "a")] == ["?m=1"]
+    assert [link.get("href") for link in plots(chart, "a")] == ["?m=1"] * 2
     assert texts(chart) == ["gpt-4o", "200", "tiny", "1"]
 
 
