@@ -18,6 +18,19 @@ from controlplane.core.figures import Number, dollars, plain, short
 
 Point = tuple[float, float]
 
+__all__ = (
+    "Bar",
+    "Series",
+    "Timeline",
+    "dollars",
+    "horizontal_bars",
+    "line_chart",
+    "plain",
+    "short",
+    "spark_line",
+    "stacked_bars",
+)
+
 _HEIGHT = 160  # of the plot, in pixels
 _TOP = 10
 _LEFT = 46  # room for the axis' figures

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import template
 from django.conf import settings
-from django.contrib.admin import ListFilter
+from django.contrib.admin import ListFilter, SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.template import Context
 from django.template.loader import get_template
@@ -48,12 +48,19 @@ def cp_filter(changelist: ChangeList, spec: ListFilter) -> str:
     choices: list[Any] = list(spec.choices(changelist))
     own = spec.template != _STOCK_FILTER
     chosen = next((choice for choice in choices if choice.get("selected")), None)
+    # A filter of values begins with "All"; one that always has a value, as a window of time, is always on.
+    on = spec.value() is not None if isinstance(spec, SimpleListFilter) else bool(choices) and chosen is not choices[0]
     return get_template(spec.template if own else "controlplane/filter.html").render(
-        {
-            "title": spec.title,
-            "choices": choices,
-            "spec": spec,
-            "chosen": chosen if choices and chosen is not choices[0] else None,
-            "clear": choices[0] if choices else None,
-        }
+        {"title": spec.title, "choices": choices, "spec": spec, "chosen": chosen if on else None}
     )
+
+
+@register.simple_tag
+def cp_wider(changelist: ChangeList) -> dict[str, Any] | None:
+    """The next wider window of time that the list offers, as a choice of its filter; None where there is none."""
+    for spec in changelist.filter_specs:
+        if isinstance(spec, SimpleListFilter) and spec.parameter_name == "window":
+            choices: list[Any] = list(spec.choices(changelist))
+            chosen = next((at for at, choice in enumerate(choices) if choice.get("selected")), len(choices))
+            return next(iter(choices[chosen + 1 :]), None)
+    return None
