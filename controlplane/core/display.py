@@ -52,7 +52,7 @@ def instant(at: datetime | None) -> SafeString | str:
     if at is None:
         return NOTHING
     return format_html(
-        '<time class="cp-nowrap" datetime="{}">{:%Y-%m-%d %H:%M:%S}</time>', at.isoformat(), timezone.localtime(at)
+        '<time class="cp-nowrap" datetime="{}">{}</time>', at.isoformat(), f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}"
     )
 
 
