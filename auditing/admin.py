@@ -212,11 +212,9 @@ class InferenceRequestAdmin(LogAdmin):
         "app",
         "called",
         "state",
-        "tokens_in",
-        "tokens_out",
+        "tokens",
         "money",
         "took",
-        "failure",
     )
     list_filter = (
         WindowFilter,

@@ -188,7 +188,7 @@ def _charts(
     )  # fmt: skip
     bars = [
         charts.Bar(
-            row.key[1],
+            row.key[0],
             row.tokens,
             charts.plain(row.tokens),
             requests_url(tenant, span.start, span.end, model=row.key[0]),

@@ -1,5 +1,5 @@
 // A form: every control has a name, an error opens its section, unsaved input asks before it is left.
-const form = document.querySelector("#content-main form");
+const form = document.querySelector("#content-main > form");
 
 // Stock inlines name their columns and split dates their rows, but not the controls in them.
 function nameControls(within) {

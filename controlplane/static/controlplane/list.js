@@ -13,3 +13,7 @@ if (table) {
   }
   table.closest(".results").classList.add("cp-cards-on-phones");
 }
+
+// The stock search box is named by a picture alone.
+const search = document.getElementById("searchbar");
+if (search && !search.ariaLabel) search.ariaLabel = search.labels[0]?.querySelector("img")?.alt ?? "Search";
