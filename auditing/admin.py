@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
+from django.utils.text import Truncator
 
 from auditing.directory import directory
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
@@ -136,7 +137,7 @@ class LogAdmin(BigTableAdmin):
 
 @admin.register(AuditLog)
 class AuditLogAdmin(LogAdmin):
-    list_display = ("at", "actor", "action", "object", "tenant", "change", "reason", "result")
+    list_display = ("at", "actor", "done", "object", "tenant", "change", "why")
     list_filter = (
         WindowFilter,
         subject_filter("tenant", "tenant", offer=True),
@@ -160,11 +161,19 @@ class AuditLogAdmin(LogAdmin):
 
     @admin.display(description="Actor")
     def actor(self, row: AuditLog) -> str:
-        return format_html(
-            '<span title="{}">{}</span>',
-            f"{row.actor_type} {row.actor_id}",
-            row.actor_label or row.actor_id or row.actor_type,
-        )
+        shown = row.actor_label or row.actor_id or row.actor_type
+        if row.actor_type == AuditLog.ActorType.COMMAND:
+            shown = f"{row.actor_id} ({row.actor_label})"
+        return format_html('<span title="{}">{}</span>', f"{row.actor_type} {row.actor_id}", shown)
+
+    @admin.display(description="Action")
+    def done(self, row: AuditLog) -> str:
+        tone = OUTCOMES.get(row.outcome)
+        return display.pill(row.action, tone) if tone else row.action
+
+    @admin.display(description="Reason")
+    def why(self, row: AuditLog) -> str:
+        return Truncator(row.reason).chars(48) or display.NOTHING
 
     @admin.display(description="Object")
     def object(self, row: AuditLog) -> str:
@@ -179,7 +188,7 @@ class AuditLogAdmin(LogAdmin):
     def change(self, row: AuditLog) -> str:
         if row.before is None or row.after is None:
             return display.NOTHING
-        return ", ".join(sorted(row.after)[:4]) + ("…" if len(row.after) > 4 else "")
+        return Truncator(", ".join(sorted(row.after))).chars(32)
 
     @admin.display(description="Outcome")
     def result(self, row: AuditLog) -> str:

@@ -57,6 +57,19 @@ def instant(at: datetime | None) -> SafeString | str:
     return format_html('<time class="cp-nowrap" datetime="{}">{}</time>', at.isoformat(), shown)
 
 
+def day(at: datetime | None) -> SafeString | str:
+    """`2026-11-21`, with the time in the title: enough for lists in which the hour does not matter."""
+    if at is None:
+        return NOTHING
+    local = timezone.localtime(at)
+    return format_html(
+        '<time class="cp-nowrap" datetime="{}" title="{}">{}</time>',
+        at.isoformat(),
+        f"{local:%Y-%m-%d %H:%M:%S}",
+        f"{local:%Y-%m-%d}",
+    )
+
+
 def number(value: int | None, unit: str = "") -> SafeString | str:
     """A count, right-aligned, grouped by thousands."""
     if value is None:

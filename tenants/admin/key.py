@@ -104,7 +104,7 @@ class KeyStateFilter(admin.SimpleListFilter):
 @admin.register(APIKey)
 class APIKeyAdmin(WritableModelAdmin):
     form = KeyForm
-    list_display = ("name", "prefix", "tenant", "app", "user", "environment", "condition", "ends", "created")
+    list_display = ("name", "prefix", "tenant", "app", "user", "condition", "ends", "made")
     list_filter = (KeyStateFilter, "environment")
     search_fields = ("name__icontains", "secrets__kid__exact", "tenant__slug__exact", "app__slug__exact")
     search_help_text = "Name, kid (the twelve characters after cpk_live_), slug of the tenant or app"
@@ -170,7 +170,9 @@ class APIKeyAdmin(WritableModelAdmin):
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         obj = kwargs.get("obj")
-        if obj is not None and obj.revoked_at is None and request.user.has_perm("cp_tenants.rotate_apikey"):
+        if obj is None:  # the answer is the page with the token: there is nothing to go on with
+            context |= {"show_save_and_add_another": False, "show_save_and_continue": False}
+        elif obj.revoked_at is None and request.user.has_perm("cp_tenants.rotate_apikey"):
             context["rotate_url"] = reverse("admin:cp_tenants_apikey_rotate", args=[obj.pk])
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -251,9 +253,13 @@ class APIKeyAdmin(WritableModelAdmin):
     def condition(self, row: APIKey) -> str:
         return display.status(row.state, STATES)
 
-    @admin.display(description="Expires (UTC)", ordering="expires_at")
+    @admin.display(description="Expires", ordering="expires_at")
     def ends(self, row: APIKey) -> str:
-        return display.instant(row.expires_at)
+        return display.day(row.expires_at)
+
+    @admin.display(description="Created", ordering="created_at")
+    def made(self, row: APIKey) -> str:
+        return display.day(row.created_at)
 
     @admin.display(description="Created (UTC)", ordering="created_at")
     def created(self, row: APIKey) -> str:
