@@ -88,9 +88,10 @@ def _one(rows: QuerySet[Any], what: str, **by: Any) -> Any:
 
 
 def _lines(record: dict[str, Any]) -> Iterator[str]:
+    names = {policy["policy"]: policy["name"] or policy["policy"] for policy in record["applicable"]}
     yield f"Policies that apply at {record['at']}, nearest first:"
     for policy in record["applicable"]:
-        label = policy["name"] or policy["policy"]
+        label = f"{policy['policy']}  {policy['name']}".rstrip()
         yield f"  layer {policy['layer']:>2}  priority {policy['priority']:>3}  {policy['type']:14}  {label}"
     if not record["applicable"]:
         yield "  none"
@@ -98,10 +99,10 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
         yield f"  skipped: {skipped['policy']}, {skipped['why']}"
     yield "What they come to:"
     for path, value in record["effective"].items():
-        sources = ", ".join(f"{source['policy']} (layer {source['layer']})" for source in value["from"])
+        sources = ", ".join(f"{names[source['policy']]} (layer {source['layer']})" for source in value["from"])
         yield f"  {path} = {json.dumps(value['value'])}  {value['op']} from {sources}"
         for lost in value["shadowed"]:
-            yield f"    not {json.dumps(lost['value'])} of {lost['policy']}: {lost['why']}"
+            yield f"    not {json.dumps(lost['value'])} of {names[lost['policy']]}: {lost['why']}"
     for conflict in record["conflicts"]:
         yield f"  conflict: {conflict}"
     if "decision" in record:
