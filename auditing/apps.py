@@ -18,6 +18,7 @@ class AuditingConfig(AppConfig):
     }
 
     def ready(self) -> None:
+        import auditing.checks  # noqa: F401 - registers them
         from auditing.ingest import LOG
         from controlplane.core import partitions
 

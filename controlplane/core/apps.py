@@ -10,3 +10,6 @@ class CoreConfig(AppConfig):
     label = "cp_core"
     verbose_name = "Control plane core"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        import controlplane.core.checks  # noqa: F401 - registers them

@@ -15,6 +15,8 @@ from django.db.migrations.executor import MigrationExecutor
 
 from auditing.context import audit_context, command_actor
 from auditing.models import AuditLog
+from controlplane.core import partitions
+from controlplane.core.ids import PLATFORM, now
 from controlplane.devdb.errors import DevdbError, folder_errors
 from controlplane.env import Env, checkout_file, load, local_secret
 from controlplane.running import announce, claim, find
@@ -79,8 +81,10 @@ class Command(BaseCommand):
         self.say("Database: connecting …" if settings.DATABASE_URL else f"Database: PostgreSQL in {folder} …")
         connection.ensure_connection()
         self.migrate()
+        for log in partitions.registered():
+            partitions.ensure(log, now())
         make_admin(folder)
-        if not AuditLog.objects.filter(action="demo.seeded").exists():
+        if not AuditLog.objects.for_tenant(PLATFORM).with_action("demo.seeded").exists():
             self.say("Demo data: making it …")
             call_command("seed_demo")
         running = announce(folder, listener.getsockname()[1])

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections, models
+
+from controlplane.core import partitions
+from controlplane.core.conf import conf
+from controlplane.core.ids import now
+
+APPEND_ONLY = ("cp_auditing_auditlog", "cp_auditing_inferencerequest")
+
+
+@register(Tags.database)
+def check_logs(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """Guards, months ahead, watched tables: what only the database can tell. Silent before the first migration."""
+    if conf.DATABASE not in (databases or ()) or not _installed():
+        return
+    yield from _unguarded()
+    yield from _without_months()
+    yield from _unwatched()
+
+
+def _installed() -> bool:
+    return set(APPEND_ONLY) <= set(connections[conf.DATABASE].introspection.table_names())
+
+
+def _unguarded() -> Iterable[CheckMessage]:
+    with connections[conf.DATABASE].cursor() as cursor:
+        cursor.execute(
+            "SELECT t.name FROM unnest(%s::text[]) t(name) WHERE 2 > (SELECT count(*) FROM pg_trigger g "
+            "WHERE g.tgrelid = to_regclass(t.name) AND g.tgname IN ('cp_append_only', 'cp_no_truncate') AND g.tgenabled = 'A')",
+            [list(APPEND_ONLY)],
+        )
+        for (table,) in cursor.fetchall():
+            yield Error(
+                f"{table} is not append-only: a guard is missing, or not ALWAYS.",
+                hint=f"Somebody changed the database by hand. Make it so again: SELECT cp_append_only('{table}');",
+                id="cp_auditing.E001",
+            )
+
+
+def _without_months() -> Iterable[CheckMessage]:
+    for log in partitions.registered():
+        missing = partitions.plan(partitions.existing_months(log), now(), ahead=1)
+        if missing:
+            yield Error(
+                f"{log.table} has no partition for {', '.join(f'{month:%Y-%m}' for month in missing)}.",
+                hint="Run: manage.py audit_partitions",
+                id="cp_auditing.E002",
+            )
+
+
+def _unwatched() -> Iterable[CheckMessage]:
+    """Every model of an app with `audit_exempt` is watched by a trigger, or exempt with a reason."""
+    asked = [
+        (model, config)
+        for config in apps.get_app_configs()
+        if hasattr(config, "audit_exempt")
+        for model in config.get_models(include_auto_created=True)
+        if model.__name__ not in config.audit_exempt
+    ]
+    with connections[conf.DATABASE].cursor() as cursor:
+        cursor.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'cp_audit'")
+        watched = {row[0] for row in cursor.fetchall()}
+    tables = set(connections[conf.DATABASE].introspection.table_names())
+    for model, _ in asked:
+        if model._meta.db_table in tables - watched:
+            yield _unwatched_error(model)
+
+
+def _unwatched_error(model: type[models.Model]) -> CheckMessage:
+    return Error(
+        f"{model._meta.label} is neither watched by the audit log nor exempt.",
+        hint=f"Add SELECT cp_audit_watch('{model._meta.db_table}') to its migration, or name it in audit_exempt with a reason.",
+        id="cp_auditing.E006",
+    )

@@ -1,0 +1,108 @@
+"""What a project that installs the control plane can get wrong, told by `manage.py check` with the way to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
+from django.db import connections
+
+import controlplane
+from controlplane.core.conf import conf, known_keys
+
+PACKAGES = ("controlplane", "auditing", "tenants", "catalog", "policies", "storage_meta")
+OLDEST_SERVER = 150_000
+ROLES = ("cp_tenant", "cp_reader")
+
+
+@register()
+def check_installation(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
+    yield from _shadowed()
+    yield from _relabelled()
+    if conf.DATABASE not in settings.DATABASES:
+        yield Error(
+            f"CONTROLPLANE['DATABASE'] is {conf.DATABASE!r}, which DATABASES does not have.",
+            hint=f"Choose one of {', '.join(settings.DATABASES)}, or add it.",
+            id="cp_core.E003",
+        )
+    for key in sorted(set(getattr(settings, "CONTROLPLANE", {})) - known_keys()):
+        yield Error(
+            f"CONTROLPLANE has a key {key!r} that nothing reads.",
+            hint=f"Check its spelling. Known: {', '.join(sorted(known_keys()))}.",
+            id="cp_core.E006",
+        )
+
+
+def _shadowed() -> Iterable[CheckMessage]:
+    """A project's own package of one of our names hides ours."""
+    home = Path(controlplane.__file__).resolve().parent.parent
+    for name in PACKAGES:
+        spec = find_spec(name)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin is not None and not origin.is_relative_to(home):
+            yield Error(
+                f"The package {name!r} is {origin.parent}, not the control plane's.",
+                hint="Rename your own package, or move it below another one: the import names of the control plane stay.",
+                id="cp_core.E001",
+            )
+
+
+def _relabelled() -> Iterable[CheckMessage]:
+    for config in apps.get_app_configs():
+        expected = f"cp_{config.name.rpartition('.')[2]}"
+        if config.name.split(".")[0] in PACKAGES and config.label != expected:
+            yield Error(
+                f"The app {config.name!r} has the label {config.label!r}, not {expected!r}.",
+                hint="Install the app under its own AppConfig: tables and migrations carry the label.",
+                id="cp_core.E002",
+            )
+
+
+@register(Tags.database)
+def check_database(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """Runs with `check --database` and before `migrate`."""
+    if conf.DATABASE not in (databases or ()):
+        return
+    with connections[conf.DATABASE].cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), "
+            "current_setting('statement_timeout') = '0', r.rolsuper OR r.rolbypassrls, r.rolcreaterole "
+            "FROM pg_roles r WHERE r.rolname = current_user"
+        )
+        version, encoding, endless, above, creates = cursor.fetchone()
+        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(ROLES)])
+        missing = sorted(set(ROLES) - {row[0] for row in cursor.fetchall()})
+    if version < OLDEST_SERVER or encoding != "UTF8":
+        yield Error(
+            f"The server is PostgreSQL {version // 10_000} in {encoding}.",
+            hint="The control plane needs PostgreSQL 15 or newer, and a database in UTF8.",
+            id="cp_core.E005",
+        )
+    if missing and not creates:
+        yield Error(
+            f"The roles {', '.join(missing)} are missing, and this login may not create them.",
+            hint="Let an administrator run: "
+            + " ".join(f"CREATE ROLE {name} NOLOGIN;" for name in missing)
+            + " GRANT cp_tenant TO <this login>;",
+            id="cp_core.E004",
+        )
+    if endless:
+        yield CheckWarning(
+            "statement_timeout is 0: a statement may run for ever.",
+            hint="Set DB_STATEMENT_TIMEOUT, or ALTER ROLE … SET statement_timeout.",
+            id="cp_core.W007",
+        )
+    if above:
+        yield CheckWarning(
+            "The login is a superuser or bypasses row security: a tenant's scope still holds, but nothing else does.",
+            hint="Use a login without SUPERUSER and BYPASSRLS that owns the tables.",
+            id="cp_core.W008",
+        )
