@@ -112,7 +112,7 @@ seen = InferenceRequest.objects.get(pk=fact.pk)
 print(json.dumps({
     "tenant": verified.tenant_id == acme.pk,
     "policies": Policy.objects.applicable(acme, app=app).count(),
-    "tokens": seen.total_tokens,
+    "tokens": seen.prompt_tokens + seen.completion_tokens,
     "reasons": sorted(set(AuditLog.objects.for_object(issued.key).values_list("reason", flat=True))),
 }))
 """

@@ -314,7 +314,13 @@ class UserApp(models.Model):
     id = id_field()
     tenant = models.ForeignKey(Tenant, models.PROTECT, db_index=False, related_name="+", db_comment="Whose it is")
     user = models.ForeignKey(
-        User, models.PROTECT, db_index=False, db_constraint=False, related_name="accesses", db_comment="Who has access"
+        User,
+        models.PROTECT,
+        swappable=False,
+        db_index=False,
+        db_constraint=False,
+        related_name="accesses",
+        db_comment="Who has access",
     )
     app = models.ForeignKey(
         App, models.PROTECT, db_index=False, db_constraint=False, related_name="accesses", db_comment="To which app"
