@@ -94,7 +94,7 @@ def new_database(django_db_setup, django_db_blocker):
 
 @pytest.fixture(scope="session")
 def production():
-    """Variables of a production that starts, over a database given by new_database or over none."""
+    """Variables of a production that starts, over a database given by new_database or over one that is not there."""
 
     def variables(at=None):
         found = at or {"PGDATABASE": "none", "PGHOST": "127.0.0.1", "PGPORT": "1", "PGUSER": "none"}

@@ -47,8 +47,8 @@ def test_templates_are_found_in_the_checkout_and_in_the_wheel(wheel, production)
     assert installed.stdout.strip().endswith("site-packages/controlplane/templates/503.html"), installed.stderr
 
 
-def test_the_installed_wheel_checks_itself(wheel, production):
-    done = wheel.run("controlplane", "check", **production())
+def test_the_installed_wheel_checks_itself(wheel, wheel_database, production):
+    done = wheel.run("controlplane", "check", **production(wheel_database))
 
     assert done.returncode == 0, done.stderr
     assert "no issues" in done.stdout

@@ -334,10 +334,12 @@ def test_a_key_of_the_apps_comes_from_the_environment(settings_of):
     assert (read["API_KEY_MAX_SECRETS"], read["AUDIT_TRUSTED_PROXIES"]) == (3, ["10.0.0.0/8"])
 
 
-def test_check_deploy_is_clean_with_https_and_full_hsts(run):
+def test_check_deploy_is_clean_with_https_and_full_hsts(run, new_database, production):
     full = {"ALLOWED_HOSTS": "cp.example.org", "HSTS_SECONDS": "31536000", "HSTS_SUBDOMAINS": "1", "HSTS_PRELOAD": "1"}
 
-    done = run("-m", "controlplane", "check", "--deploy", "--fail-level", "WARNING", **PRODUCTION, **full)
+    # Django 6 asks the database for its version when a model has a generated column.
+    at = production(new_database("deploy"))
+    done = run("-m", "controlplane", "check", "--deploy", "--fail-level", "WARNING", **at, **full)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no issues" in done.stdout

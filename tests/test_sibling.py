@@ -112,7 +112,7 @@ seen = InferenceRequest.objects.get(pk=fact.pk)
 print(json.dumps({
     "tenant": verified.tenant_id == acme.pk,
     "policies": Policy.objects.applicable(acme, app=app).count(),
-    "tokens": seen.total_tokens,
+    "tokens": seen.prompt_tokens + seen.completion_tokens,
     "reasons": sorted(set(AuditLog.objects.for_object(issued.key).values_list("reason", flat=True))),
 }))
 """
@@ -123,6 +123,31 @@ print(json.dumps({
         "tokens": 13,
         "reasons": ["a customer asked"],
     }
+
+
+def test_a_call_of_a_sibling_goes_through_the_gate(portal):
+    code = """
+from auditing.models import InferenceRequest
+from catalog.models import AIModel, Provider
+from controlplane import gate
+from tenants.models import APIKey
+provider, _ = Provider.objects.get_or_create(slug="openai", defaults={"name": "OpenAI"})
+AIModel.objects.get_or_create(provider=provider, key="gpt-4o", name="gpt-4o")
+token = APIKey.objects.issue(tenant=acme, app=app, name="portal", environment="live").token
+with gate.call(token, model="gpt-4o", request_id="portal-1") as call:
+    call.usage(prompt_tokens=10, completion_tokens=3)
+try:
+    with gate.call(token + "x", model="gpt-4o") as call:
+        refused = None
+except gate.Denied as denied:
+    refused = [denied.code, denied.http_status]
+fact = InferenceRequest.objects.get(tenant_id=acme.pk, request_id="portal-1")
+print(json.dumps([fact.status, fact.model, fact.prompt_tokens, fact.cost, fact.pricing_status, refused]))
+"""
+
+    called = portal.shell(SEED + code, SLUG="gate")
+
+    assert called == ["completed", "openai/gpt-4o", 10, None, "unpriced", ["invalid_api_key", 401]]
 
 
 def test_a_foreign_key_of_a_sibling_points_into_our_tables(portal):

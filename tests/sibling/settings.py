@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "controlplane.core",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.postgres",  # from Django 6 on, array fields ask for it
 ]
 AUTH_USER_MODEL = "portal.User"
 
