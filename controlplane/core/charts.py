@@ -266,21 +266,25 @@ def _hit(box: tuple[str, int, str, int], title: str, url: str) -> SafeString:
 
 
 def _figure(timeline: Timeline, ticks: Sequence[float], marks: Iterable[SafeString]) -> SafeString:
-    """The picture: axis, marks and names for the eye in one named image, and over it the places that answer."""
-    plot = format_html('class="cp-plot" x="{}" y="{}" width="86%" height="{}" overflow="visible"', _LEFT, _TOP, _HEIGHT)
+    """The picture: the axis' figures, and beside them one named image with the places that answer over it."""
     count = len(timeline.periods)
     urls = timeline.urls or [""] * count
+    height = _TOP + _HEIGHT + (36 if timeline.unfinished else 22)
     return format_html(
-        '<figure class="cp-chart">{}<svg width="100%" height="{}"><svg role="img" aria-label="{}">{}<svg {}>{}{}</svg>'
-        '</svg><svg aria-hidden="true" {}>{}</svg></svg>{}</figure>',
+        '<figure class="cp-chart">{}<div class="cp-axes"><svg aria-hidden="true" width="{}" height="{}">{}</svg>'
+        '<svg width="100%" height="{}"><svg role="img" aria-label="{}"><g transform="translate(0 {})">{}{}{}</g></svg>'
+        '<g aria-hidden="true" transform="translate(0 {})">{}</g></svg></div>{}</figure>',
         _legend(timeline),
-        _TOP + _HEIGHT + (36 if timeline.unfinished else 22),
-        _sentence(timeline),
+        _LEFT,
+        height,
         _tick_texts(timeline, ticks),
-        plot,
+        height,
+        _sentence(timeline),
+        _TOP,
+        _rules(ticks),
         _joined(marks),
         _period_texts(timeline),
-        plot,
+        _TOP,
         _joined(_slot(timeline, index, urls[index]) for index in range(count)),
         _table(
             ["", *(one.name for one in timeline.series)],
@@ -299,23 +303,26 @@ def _slot(timeline: Timeline, index: int, url: str) -> SafeString:
 
 
 def _tick_texts(timeline: Timeline, ticks: Sequence[float]) -> SafeString:
-    """The axis: a figure and a rule for every tick."""
     sign = "$" if timeline.form is dollars else ""
-    rows = [(_number(_TOP + _height(tick, ticks[-1])), sign + short(tick)) for tick in ticks]
-    rules = [(_LEFT, y, y) for y, _ in rows]
-    return format_html_join("", '<text x="38" y="{}" dy="4" text-anchor="end">{}</text>', rows) + format_html_join(
-        "", '<line class="cp-rule" x1="{}" x2="100%" y1="{}" y2="{}"/>', rules
-    )
+    rows = [(_LEFT - 8, _number(_TOP + _height(tick, ticks[-1])), sign + short(tick)) for tick in ticks]
+    return format_html_join("", '<text x="{}" y="{}" dy="4" text-anchor="end">{}</text>', rows)
+
+
+def _rules(ticks: Sequence[float]) -> SafeString:
+    rows = [(y, y) for y in (_number(_height(tick, ticks[-1])) for tick in ticks)]
+    return format_html_join("", '<line class="cp-rule" x1="0" x2="100%" y1="{}" y2="{}"/>', rows)
 
 
 def _period_texts(timeline: Timeline) -> SafeString:
-    """At most six names, evenly from the newest back, so that the last one is there, and inside the picture."""
+    """At most six names, evenly from the newest back, so that the last one is there; those at the edges lean inwards."""
     count = len(timeline.periods)
     step = max(math.ceil(count / _MAX_LABELS), 1)
+    narrow = count >= _MAX_LABELS
     rows = []
     for index in range(count - 1, -1, -step):
-        narrow = index == count - 1 and count > 2 * _MAX_LABELS
-        at = ("100", "end") if narrow else (_number(_middle(index, count)), "middle")
+        at = (_number(_middle(index, count)), "middle")
+        if narrow and index in (0, count - 1):
+            at = ("100", "end") if index else ("0", "start")
         rows.append((*at, _HEIGHT + 17, timeline.periods[index]))
         if timeline.unfinished and index == count - 1:
             rows.append((*at, _HEIGHT + 31, "so far"))
