@@ -35,6 +35,13 @@ def names_a_secret(name: str) -> bool:
     return _NAMES.search(name) is not None
 
 
+def clean(text: str) -> str:
+    """The text as PostgreSQL takes it: NUL and lone surrogates become U+FFFD; and without secrets."""
+    if "\x00" in text or not text.isascii():
+        text = text.replace("\x00", "�").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return redact_text(text)
+
+
 def redact_text(text: str) -> str:
     """The text with everything that looks like a secret replaced."""
     if not _SUSPICIOUS.search(text):

@@ -54,7 +54,8 @@ def _guards(connection: BaseDatabaseWrapper) -> list[tuple[str, str, str]]:
             "WHERE t.tgname = ANY (%s) AND t.tgparentid = 0 ORDER BY 1, 2, 3",
             [list(GUARDS)],
         )
-        return cursor.fetchall()
+        found: list[tuple[str, str, str]] = cursor.fetchall()
+        return found
 
 
 def _switch(connection: BaseDatabaseWrapper, guards: list[tuple[str, str, str]], how: str) -> None:
