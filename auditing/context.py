@@ -14,7 +14,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 
-from auditing.redaction import redact_text
+from auditing.redaction import clean
 from controlplane.core.conf import conf
 
 
@@ -28,6 +28,7 @@ class Actor:
     role: str = ""
 
 
+_TEXT_LIMIT = 4096
 _current: ContextVar[dict[str, Any]] = ContextVar("cp_audit", default={})  # noqa: B039 - never changed in place
 
 
@@ -73,14 +74,14 @@ def audit_context(
     rows written by QuerySet.update(), bulk_create and raw SQL carry it too, and nothing outlives the transaction.
     """
     alias = using or conf.DATABASE
-    said: dict[str, Any] = {"reason": redact_text(reason), "request_id": request_id, "ip": ip, "user_agent": user_agent}
+    said: dict[str, Any] = {"reason": reason, "request_id": request_id, "ip": ip, "user_agent": user_agent}
     if actor is not None:
         who = actor_of(actor)
         said |= {"actor_type": who.type, "actor_id": who.id, "actor_label": who.label, "actor_role": who.role}
     if tenant is not None:
         said["tenant_id"] = str(tenant if isinstance(tenant, str | UUID) else getattr(tenant, "pk", ""))
     outer = _current.get()
-    inner = {**outer, **{key: value for key, value in said.items() if value not in (None, "")}}
+    inner = outer | {key: clean(value)[:_TEXT_LIMIT] for key, value in said.items() if value}
     nested = connections[alias].in_atomic_block
     with transaction.atomic(using=alias):
         _set(alias, inner)

@@ -58,7 +58,7 @@ class UsageFile:
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Line number and row, as `ingest` takes them; a line that is no row comes as RawRow."""
         build = _builder(self)
-        with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             lines = _json_lines(file) if _is_json(self.path) else _csv_lines(file)
             for number, line in lines:
                 yield number, line if isinstance(line, RawRow) else build(number, line)
@@ -112,7 +112,7 @@ def open_usage(
 
 def _fields(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             if not _is_json(path):
                 header = next(csv.reader(file), [])
                 if len(set(header)) < len(header):
@@ -123,7 +123,7 @@ def _fields(path: Path) -> list[str]:
                 fields = list(first) if isinstance(first, dict) else []
     except OSError as error:
         raise InvalidImport(message=f"{path} cannot be read: {error.strerror}. Check the path.") from error
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError):
+    except (ValueError, RecursionError, csv.Error):
         raise InvalidImport(message=f"{path.name} does not begin as a CSV or JSON lines file in UTF-8.") from None
     if not fields:
         raise InvalidImport(message=f"{path.name} is empty, or its first line names no columns.")
@@ -179,7 +179,7 @@ def _reader(name: str, column: Column) -> Callable[[str], Any]:
         zone = UTC if column.zone == "UTC" else ZoneInfo(column.zone)
         return lambda text: _instant(text, column.format, zone)
     if name in _WHOLE:
-        return lambda text: int(text) if text.strip().lstrip("-").isdecimal() else text or None
+        return _whole
     if name == "cost":
         return _decimal
     if name == "stream":
@@ -195,6 +195,13 @@ def _instant(text: str, format: str, zone: Any) -> Any:
         seconds = Decimal(text) / (1000 if format == "epoch_ms" else 1)
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(seconds * 1_000_000))
     except (ValueError, InvalidOperation, OverflowError):
+        return text
+
+
+def _whole(text: str) -> Any:
+    try:
+        return int(text) if text.strip().lstrip("+-").isdecimal() else text or None
+    except ValueError:  # "--5", or over 4,300 digits
         return text
 
 
@@ -230,8 +237,8 @@ def _json_lines(file: TextIO) -> Iterator[tuple[int, Mapping[str, Any] | RawRow]
     for number, line in enumerate(file, 1):
         try:
             row = json.loads(line, parse_float=Decimal)
-        except json.JSONDecodeError as error:
-            row = error
+        except (ValueError, RecursionError):  # no JSON, a number of over 4,300 digits, or nested without end
+            row = None
         if isinstance(row, dict):
             yield number, row
         elif line.strip():

@@ -17,10 +17,10 @@ from django.db.backends.utils import CursorWrapper
 
 from auditing.directory import directory
 from auditing.errors import AuditUnavailable
-from auditing.redaction import redact
+from auditing.redaction import clean, redact, redact_text
 from auditing.validation import COLUMNS, Fact, Refusal, validate
 from controlplane.core import partitions
-from controlplane.core.bulk import stage
+from controlplane.core.bulk import BadRow, stage
 from controlplane.core.ids import NIL, now, uuid7
 
 LOG = partitions.PartitionedLog("cp_auditing_inferencerequest", local_unique=("tenant_id", "request_id"))
@@ -141,11 +141,12 @@ def _write_or_bisect(cursor: CursorWrapper, facts: list[tuple[int, Fact]], using
             return _write(cursor, facts)
     except (OperationalError, InterfaceError):
         raise
-    except (DatabaseError, ValueError) as error:
+    except (DatabaseError, BadRow, ValueError) as error:
         if len(facts) == 1:
-            state = getattr(error.__cause__, "sqlstate", None) or "—"
+            cause = error.__cause__.__cause__ if isinstance(error, BadRow) and error.__cause__ else error.__cause__
+            state = getattr(cause, "sqlstate", None) or "—"
             message = f"The database refused the row (SQLSTATE {state}): {str(error).splitlines()[0]}"
-            return 0, 0, [(facts[0][0], Refusal("database_refused", "", message))]
+            return 0, 0, [(facts[0][0], Refusal("database_refused", "", redact_text(message)))]
     middle = len(facts) // 2
     first = _write_or_bisect(cursor, facts[:middle], using)
     second = _write_or_bisect(cursor, facts[middle:], using)
@@ -155,7 +156,16 @@ def _write_or_bisect(cursor: CursorWrapper, facts: list[tuple[int, Fact]], using
 _NEIGHBOUR = """
     DELETE FROM cp_ingest s USING cp_auditing_inferencerequest f
     WHERE f.tenant_id = s.tenant_id AND f.request_id = s.request_id AND f.adjusts IS NULL
-        AND f.id >= %s AND f.id < %s
+        AND f.id >= %s AND f.id < %s AND abs(extract(epoch FROM f.created_at - s.created_at)) <= %s
+        AND date_trunc('month', f.created_at, 'UTC') <> date_trunc('month', s.created_at, 'UTC')
+    RETURNING s.cp_row, (s.model, s.status, s.prompt_tokens, s.completion_tokens, s.cost)
+        IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens, f.cost)
+"""
+# The same over a border, both in this batch: the first one stays.
+_TWIN = """
+    DELETE FROM cp_ingest s USING cp_ingest f
+    WHERE f.tenant_id = s.tenant_id AND f.request_id = s.request_id AND f.cp_row < s.cp_row
+        AND abs(extract(epoch FROM f.created_at - s.created_at)) <= %s
         AND date_trunc('month', f.created_at, 'UTC') <> date_trunc('month', s.created_at, 'UTC')
     RETURNING s.cp_row, (s.model, s.status, s.prompt_tokens, s.completion_tokens, s.cost)
         IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens, f.cost)
@@ -218,8 +228,11 @@ def _already_next_door(
     ):
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))", ["cp_ingest", tenant + month])
     width = int(_BORDER.total_seconds() * 2000) << 80
-    cursor.execute(_NEIGHBOUR, [UUID(int=max(low.int - width, 0)), UUID(int=high.int + width)])
-    return dict(cursor.fetchall())
+    apart = _BORDER.total_seconds()
+    cursor.execute(_NEIGHBOUR, [UUID(int=max(low.int - width, 0)), UUID(int=high.int + width), apart])
+    known: dict[int, bool] = dict(cursor.fetchall())
+    cursor.execute(_TWIN, [apart])
+    return known | dict(cursor.fetchall())
 
 
 def _month_edges(low: UUID, high: UUID) -> tuple[UUID, UUID]:
@@ -260,13 +273,14 @@ def _letter(number: int, refusal: Refusal, row: Mapping[str, Any] | RawRow, orig
     if isinstance(row, RawRow):
         payload = str(redact(row.line.decode("utf-8", "replace"))).encode()
     else:
-        payload = json.dumps(redact(dict(row)), default=str, ensure_ascii=False).encode("utf-8", "replace")
-        request_id = str(row.get("request_id") or "").replace("\x00", "�")[:200]
+        whole = redact({str(name): value for name, value in row.items()})
+        payload = json.dumps(whole, default=str, ensure_ascii=False, skipkeys=True).encode("utf-8", "replace")
+        request_id = clean(str(row.get("request_id") or ""))[:200]
         try:
             tenant = UUID(str(row.get("tenant_id")))
         except ValueError:
             tenant = NIL
     return [
-        uuid7(), tenant, origin[:300], number, request_id, refusal.code, refusal.field, refusal.message,
+        uuid7(), tenant, clean(origin)[:300], number, request_id, refusal.code, clean(refusal.field), clean(refusal.message),
         payload[:_PAYLOAD_LIMIT], len(payload), hashlib.sha256(payload).digest(),
     ]  # fmt: skip

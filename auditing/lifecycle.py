@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db import IntegrityError, connections
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from auditing.directory import directory
 from auditing.errors import ConflictingDuplicate, DuplicateRequest, InvalidRow, UnknownRequest
-from auditing.redaction import redact, redact_text
+from auditing.redaction import clean, redact
 from controlplane.core.ids import lower_bound, now, uuid7_at
 
 MAX_TOKENS = 2**31 - 1
+MAX_COST = Decimal(10) ** 12
+_PLACES, _PRECISION = Decimal("1e-12"), Context(prec=50)
 RETRY_WINDOW = timedelta(days=35)
 """How far back a finished request id is looked for when it is used again."""
 
@@ -78,11 +82,14 @@ def start(call: Start, *, using: str) -> UUID:
     _check_text("request_id", request_id, 200)
     _check_text("provider", call.provider, 64)
     _check_text("model", call.model, 265)
+    if call.requested_model is not None:
+        _check_text("requested_model", call.requested_model, 265)
+    estimated = _money("estimated_cost", call.estimated_cost)
     zone = call.time_zone or _zone(call.tenant_id)
     params: list[Any] = [
         id, at, request_id, call.tenant_id, call.app_id, call.branch_id, call.user_id, call.api_key_id,
-        call.provider, call.model, call.requested_model, call.estimated_cost, at + call.deadline, call.stream,
-        zone, Jsonb(redact(call.metadata)) if call.metadata else None,
+        call.provider, call.model, call.requested_model, estimated, at + call.deadline, call.stream,
+        zone, _json("metadata", call.metadata, 4096),
         call.tenant_id, request_id, lower_bound(at - RETRY_WINDOW),
     ]  # fmt: skip
     with connections[using].cursor() as cursor:
@@ -133,7 +140,14 @@ def finish(id: UUID, end: End, columns: Sequence[str], *, using: str) -> tuple[A
         "FROM gone RETURNING {wanted}"
     ).format(names=names, values=sql.SQL(", ").join([sql.Placeholder()] * len(values)), wanted=wanted)
     with connections[using].cursor() as cursor:
-        cursor.execute(query, [id, *values.values()])
+        try:
+            cursor.execute(query, [id, *values.values()])
+        except IntegrityError as error:
+            if "_once" not in str(error):
+                raise
+            raise ConflictingDuplicate(
+                f"Request {id} cannot end: its request id was written meanwhile, by an import. That row stays.", id=id
+            ) from error
         row = cursor.fetchone()
         if row is None:
             row = _earlier(cursor, id, values, wanted)
@@ -162,7 +176,7 @@ def _fact(end: End) -> dict[str, Any]:
     tokens = {name: _count(name, getattr(end.usage, name, None)) for name in _TOKENS}
     _check_parts(tokens)
     units = getattr(end.usage, "other_units", None)
-    total: Decimal | None = getattr(end.cost, "total", None)
+    total = _money("cost", getattr(end.cost, "total", None))
     pricing = "unpriced" if total is None else str(getattr(end.cost, "status", "priced"))
     if end.free:
         total, pricing = Decimal(0), "priced"
@@ -170,15 +184,15 @@ def _fact(end: End) -> dict[str, Any]:
     return {
         "status": end.status,
         **tokens,
-        "other_units": Jsonb(units) if units else None,
+        "other_units": _json("other_units", units, 4096),
         "cost": total,
         "pricing_status": pricing,
         "price_id": getattr(end.cost, "price_id", None),
-        "cost_breakdown": Jsonb(breakdown) if breakdown else None,
+        "cost_breakdown": _json("cost_breakdown", breakdown, 512),
         "latency_ms": _count("latency_ms", end.latency_ms),
         "ttft_ms": _count("ttft_ms", end.ttft_ms),
-        "error_code": end.error_code[:64],
-        "error": redact_text(end.error.replace("\x00", "�"))[:2000],
+        "error_code": clean(end.error_code)[:64],
+        "error": clean(end.error)[:2000],
     }
 
 
@@ -188,6 +202,36 @@ def _count(name: str, value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
         raise InvalidRow(message=f"{name} is {value!r}: give a whole number from 0 to {MAX_TOKENS}, or None.")
     return value
+
+
+def _money(name: str, value: object) -> Decimal | None:
+    """US dollars as the logs keep them: rounded once, half to even, to 12 places."""
+    if value is None:
+        return None
+    if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value < MAX_COST:
+        raise InvalidRow(message=f"{name} is {value!r}: give a Decimal from 0 to below {MAX_COST}, or None.")
+    return value.quantize(_PLACES, ROUND_HALF_EVEN, _PRECISION)
+
+
+def _json(name: str, value: object, most: int) -> Jsonb | None:
+    """An object as jsonb takes it: without NUL and secrets, Decimals as text; None for an empty one."""
+    if not value:
+        return None
+    kept = redact(_plain(value))
+    size = len(json.dumps(kept, ensure_ascii=False).encode())
+    if size > most:
+        raise InvalidRow(message=f"{name} has {size} bytes: {most} are the most.")
+    return Jsonb(kept)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {clean(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return clean(str(value))
 
 
 def _check_parts(tokens: dict[str, int | None]) -> None:
@@ -201,8 +245,8 @@ def _check_parts(tokens: dict[str, int | None]) -> None:
 
 
 def _check_text(name: str, value: str, most: int) -> None:
-    if not 0 < len(value) <= most or "\x00" in value:
-        raise InvalidRow(message=f"{name} needs 1 to {most} characters without NUL.")
+    if not 0 < len(value) <= most or "\x00" in value or value != value.encode("utf-8", "replace").decode():
+        raise InvalidRow(message=f"{name} needs 1 to {most} characters, without NUL or lone surrogates.")
 
 
 def _zone(tenant_id: UUID) -> str:

@@ -77,7 +77,7 @@ _METRICS = sql.SQL("""
         coalesce(sum(cost) FILTER (WHERE pricing_status = 'estimated'), 0),
         (avg(latency_ms) FILTER (WHERE adjusts IS NULL AND status = 'completed'))::float8,
         percentile_disc(ARRAY[0.5, 0.95, 0.99])
-            WITHIN GROUP (ORDER BY power(2, ceil(log(2, greatest(latency_ms, 1)::numeric)))::int)
+            WITHIN GROUP (ORDER BY 1::bigint << length(ltrim((greatest(latency_ms, 1) - 1)::bit(32)::text, '0')))
             FILTER (WHERE latency_ms IS NOT NULL AND adjusts IS NULL AND status = 'completed'),
         (SELECT count(*) FROM cp_auditing_inflightrequest
             WHERE tenant_id = %(tenant)s AND created_at >= %(start)s AND created_at < %(end)s)

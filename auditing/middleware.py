@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -20,7 +21,8 @@ class AuditContextMiddleware:
     """Runs each view that may write inside `audit_context`: one transaction, with the signed-in user as actor.
 
     Stands after authentication. The request id is the caller's X-Request-ID if it is plain, else a new one; it is on
-    `request.request_id`, on the audit rows and in the answer. Views marked `non_atomic_requests` are left alone.
+    `request.request_id`, on the audit rows and in the answer. Views marked `non_atomic_requests` and coroutines are left
+    alone.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -38,6 +40,8 @@ class AuditContextMiddleware:
     ) -> HttpResponse | None:
         if request.method in _SAFE or conf.DATABASE in getattr(view, "_non_atomic_requests", ()):
             return None
+        if iscoroutinefunction(view):
+            return None  # a transaction belongs to a thread; such a view opens its own context where it writes
         user = getattr(request, "user", None)
         with audit_context(
             actor=user if user is not None and user.is_authenticated else Actor("anonymous"),
@@ -63,5 +67,5 @@ def client_address(request: HttpRequest) -> str | None:
         except ValueError:
             return None
         if not any(address in network for network in trusted):
-            return str(address)
+            return str(address).partition("%")[0]  # an interface name (fe80::1%eth0) is this host's word, and no inet
     return None

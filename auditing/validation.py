@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -50,7 +51,7 @@ class Fact:
 
 class _Refused(Exception):
     def __init__(self, code: str, field: str, message: str) -> None:
-        self.refusal = Refusal(code, field, message)
+        self.refusal = Refusal(code, field, redact_text(message))
 
 
 def validate(
@@ -89,7 +90,7 @@ def _fact(row: Mapping[str, Any], present: datetime, zones: Mapping[UUID, str], 
         v["model"], v["requested_model"] if v["requested_model"] != v["model"] else None, v["status"] or "completed",
         v["prompt_tokens"], v["completion_tokens"], v["cached_tokens"], v["cache_write_tokens"], v["reasoning_tokens"],
         redact(v["other_units"]), cost, "unpriced" if cost is None else "priced", v["price_id"], breakdown,
-        v["latency_ms"], v["ttft_ms"], bool(v["stream"]), v["error_code"] or "", redact_text(v["error"] or ""),
+        v["latency_ms"], v["ttft_ms"], bool(v["stream"]), v["error_code"] or "", redact_text(v["error"] or "")[:2000],
         zone, _local_date(created, zone), source, redact(v["metadata"]),
     )  # fmt: skip
     return Fact(id, tenant, v["request_id"], created, values)
@@ -185,11 +186,14 @@ def _instant(name: str, value: Any) -> datetime | None:
         raise _Refused("wrong_type", name, f"{name} is {value!r}: a datetime is needed.")
     if value.tzinfo is None:
         raise _Refused("naive_datetime", name, f"{name} {value.isoformat()} has no time zone.")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise _Refused("out_of_range", name, f"{name} {value.isoformat()} is at the end of time.") from None
 
 
 def _status(name: str, value: Any) -> str | None:
-    if value is not None and value not in STATUSES:
+    if value is not None and (not isinstance(value, str) or value not in STATUSES):
         raise _Refused("invalid_status", name, f"{name} is {value!r}: choose from {', '.join(sorted(STATUSES))}.")
     return str(value) if value else None
 
@@ -206,14 +210,40 @@ def _object(most: int) -> Callable[[str, Any], dict[str, Any] | None]:
             return None
         if not isinstance(value, dict):
             raise _Refused("wrong_type", name, f"{name} is no object.")
-        text = repr(value)
-        if len(text) > most:
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_number)
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            raise _Refused("invalid_utf8", name, f"{name} holds a lone surrogate: it is no valid text.") from None
+        except ValueError:
+            raise _Refused("not_a_number", name, f"{name} holds a number that is not finite.") from None
+        except (TypeError, RecursionError):
+            raise _Refused("wrong_type", name, f"{name} holds what JSON cannot say.") from None
+        if size > most:
             raise _Refused("too_large", name, f"{name} is over {most} bytes.")
-        if "\\x00" in text:
+        if "\\u0000" in text and _holds_nul(value):
             raise _Refused("nul_character", name, f"{name} holds a NUL character.")
-        return value
+        found: dict[str, Any] = json.loads(text)
+        return found
 
     return read
+
+
+def _number(value: object) -> int | float:
+    """A Decimal, as JSON files are read with, as the number that JSON says."""
+    if not isinstance(value, Decimal):
+        raise TypeError
+    if not value.is_finite():
+        raise ValueError
+    return int(value) if value == value.to_integral_value() and abs(value) < MAX_COST else float(value)
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\x00" in value
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {

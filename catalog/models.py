@@ -256,6 +256,13 @@ class AIModel(models.Model):
 
     def clean(self) -> None:
         self._fill_key()
+        if (
+            ModelAlias.objects.filter(tenant=None)
+            .alias(lowered=Lower("alias"))
+            .filter(lowered=self.key.lower())
+            .exists()
+        ):
+            raise ValidationError({"key": ValidationError(AliasError.messages["alias_taken"], code="alias_taken")})
 
     @property
     def canonical_id(self) -> str:

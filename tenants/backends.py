@@ -16,8 +16,8 @@ MAX_PASSWORD_BYTES = 1024
 class TenantBackend(ModelBackend):
     """Signs in by e-mail, by `tenant/name`, or, for operators, by a bare user name. Permissions come from the role.
 
-    An e-mail of two tenants signs nobody in. Exactly one hash is computed on every path, so a wrong name takes as long
-    as a wrong password.
+    An e-mail of two tenants signs nobody in; one of an operator is the operator's. Exactly one hash is computed on every
+    path, so a wrong name takes as long as a wrong password.
     """
 
     def authenticate(
@@ -55,5 +55,7 @@ class TenantBackend(ModelBackend):
             found = users.filter(mail=lowered)
         else:
             found = users.filter(name=lowered, tenant=None)
-        matches = list(found[:2])
-        return matches[0] if len(matches) == 1 else None
+        matches = list(found.order_by(models.F("tenant").asc(nulls_first=True))[:2])
+        # An operator stands above the tenants: none of them can lock it out by taking its e-mail.
+        alone = len(matches) == 1 or (bool(matches) and matches[0].tenant_id is None)
+        return matches[0] if alone else None

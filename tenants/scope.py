@@ -29,20 +29,22 @@ def tenant_scope(tenant: object, using: str | None = None) -> Iterator[None]:
     """
     alias = using or conf.DATABASE
     inner = tenant if isinstance(tenant, UUID) else UUID(str(getattr(tenant, "pk", tenant)))
-    outer = _scope.get()
     nested = connections[alias].in_atomic_block
     with transaction.atomic(using=alias):
-        _enter(alias, inner)
+        before = _enter(alias, "cp_tenant", str(inner))
         token = _scope.set(inner)
         try:
             yield
         finally:
             _scope.reset(token)
         if nested and not connections[alias].needs_rollback:
-            _enter(alias, outer)  # a rollback, and the end of the outermost transaction, undo it by themselves
+            _enter(alias, *before)  # a rollback, and the end of the outermost transaction, undo it by themselves
 
 
-def _enter(alias: str, tenant: UUID | None) -> None:
+def _enter(alias: str, role: str, tenant: str) -> tuple[str, str]:
+    """Take on role and tenant for the transaction; returns those before, as the connection may have a role of its own."""
     with connections[alias].cursor() as cursor:
-        cursor.execute("SET LOCAL ROLE cp_tenant" if tenant else "SET LOCAL ROLE NONE")
-        cursor.execute("SELECT set_config('cp.tenant_id', %s, true)", [str(tenant) if tenant else ""])
+        cursor.execute("SELECT current_setting('role'), coalesce(current_setting('cp.tenant_id', true), '')")
+        before: tuple[str, str] = cursor.fetchone()
+        cursor.execute("SELECT set_config('role', %s, true), set_config('cp.tenant_id', %s, true)", [role, tenant])
+    return before

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connections
 
 from controlplane.core.conf import conf
 from controlplane.core.statements import fetch
@@ -122,13 +122,25 @@ def find(hashed: bytes) -> Found | None:
     values = [digest for _, digest in candidates]
     values += [values[-1]] * (3 - len(values))
     try:
-        rows = fetch(conf.DATABASE, _FIND, values)
+        rows = _ask(values)
     except (OperationalError, InterfaceError) as error:
         raise AuthUnavailable from error
     for row in rows:
         if any(version == row[3] and hmac.compare_digest(digest, bytes(row[2])) for version, digest in candidates):
             return _found(row)
     return None
+
+
+def _ask(values: list[bytes]) -> list[tuple[Any, ...]]:
+    """The statement's rows. A connection that the server has closed meanwhile is replaced, and asked once more."""
+    connection = connections[conf.DATABASE]
+    try:
+        return fetch(conf.DATABASE, _FIND, values)
+    except (OperationalError, InterfaceError):
+        if connection.in_atomic_block or connection.connection is None or not connection.connection.closed:
+            raise
+    connection.close()
+    return fetch(conf.DATABASE, _FIND, values)
 
 
 def _found(row: tuple[Any, ...]) -> Found:

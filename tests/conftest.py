@@ -9,6 +9,9 @@ import pytest
 from django.db import connection
 from psycopg import sql
 
+from auditing.testing import flushable_logs
+from tests.factories import AppFactory, TenantFactory, UserFactory
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -110,3 +113,35 @@ def wheel_database(wheel, new_database, production):
     done = wheel.run("controlplane", "migrate", "-v0", **production(at))
     assert done.returncode == 0, done.stderr
     return at
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_can_be_flushed():
+    with flushable_logs():
+        yield
+
+
+@pytest.fixture
+def acme(db):
+    return TenantFactory(slug="acme", name="Acme", time_zone="Europe/Berlin")
+
+
+@pytest.fixture
+def globex(db):
+    return TenantFactory(slug="globex", name="Globex")
+
+
+@pytest.fixture
+def acme_app(acme):
+    return AppFactory(tenant=acme, slug="chat", name="Chat")
+
+
+@pytest.fixture
+def globex_app(globex):
+    return AppFactory(tenant=globex, slug="chat", name="Chat")
+
+
+@pytest.fixture
+def outsider(db):
+    """A user of neither tenant, who must see nothing."""
+    return UserFactory(tenant=TenantFactory(slug="elsewhere"), email="outsider@example.org")

@@ -4,6 +4,7 @@ import django.db.models.functions.comparison
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+import controlplane.core.constraints
 import controlplane.core.ids
 import controlplane.core.operations
 
@@ -166,7 +167,21 @@ class Migration(migrations.Migration):
                 "db_table_comment": "A call that is not finished",
                 "indexes": [models.Index(fields=["deadline"], name="inflight_deadline_idx")],
                 "constraints": [
-                    models.UniqueConstraint(fields=("tenant_id", "request_id"), name="cp_auditing_inflightrequest_once")
+                    models.UniqueConstraint(
+                        fields=("tenant_id", "request_id"), name="cp_auditing_inflightrequest_once"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("request_id", ""), _negated=True),
+                        name="cp_auditing_inflightrequest_request_id_given",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("metadata__isnull", True),
+                            controlplane.core.constraints._IsJSONObject(models.F("metadata"), models.Value(4096)),
+                            _connector="OR",
+                        ),
+                        name="cp_auditing_inflightrequest_metadata_is_small",
+                    ),
                 ],
             },
         ),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any, NoReturn, Self
 from uuid import UUID
 
@@ -8,10 +10,11 @@ from django.db import models
 from auditing.context import actor_of, current
 from auditing.errors import AppendOnly
 from auditing.models.logs import LogQuerySet, current_xid, id_of
-from auditing.redaction import redact, redact_text
+from auditing.redaction import clean, redact
 from controlplane.core.ids import PLATFORM, now, uuid7_at
 
 _TEXT_LIMIT = 4096
+_DETAILS_LIMIT = 64 * 1024
 
 
 class AuditLogQuerySet(LogQuerySet["AuditLog"]):
@@ -82,9 +85,9 @@ class AuditLogManager(models.Manager.from_queryset(AuditLogQuerySet)):  # type: 
             resource_id=_text(str(key)),
             resource_label=_text(resource_label or (str(resource) if isinstance(resource, models.Model) else "")),
             outcome=outcome,
-            details=redact(_plain(details)) if details else None,
+            details=_details(details) if details else None,
             reason=_text(reason or said.get("reason", "")),
-            request_id=request_id or said.get("request_id"),
+            request_id=_text(request_id) if request_id else said.get("request_id"),
             ip=said.get("ip"),
             user_agent=said.get("user_agent"),
             provider=provider,
@@ -174,8 +177,17 @@ def _id(value: object) -> UUID | None:
 
 
 def _text(value: str) -> str:
-    clean = value.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")
-    return redact_text(clean)[:_TEXT_LIMIT]
+    return clean(value)[:_TEXT_LIMIT]
+
+
+def _details(details: dict[str, Any]) -> dict[str, Any]:
+    """The details without secrets; over 64 KiB, their size, SHA-256 and beginning."""
+    kept: dict[str, Any] = redact(_plain(details))
+    text = json.dumps(kept, ensure_ascii=False)
+    whole = text.encode()
+    if len(whole) <= _DETAILS_LIMIT:
+        return kept
+    return {"$bytes": len(whole), "$sha256": hashlib.sha256(whole).hexdigest(), "$head": text[:_TEXT_LIMIT]}
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from auditing import metrics as sums
 from auditing.errors import AppendOnly
 from auditing.models.logs import LogQuerySet, current_xid, id_of
 from controlplane.core.conf import conf
+from controlplane.core.constraints import object_within
 from controlplane.core.fields import id_field
 
 
@@ -299,6 +300,14 @@ class InFlightRequest(models.Model):
         indexes = [models.Index(fields=["deadline"], name="inflight_deadline_idx")]
         constraints = [
             models.UniqueConstraint(fields=["tenant_id", "request_id"], name="cp_auditing_inflightrequest_once"),
+            # what the fact would refuse is refused here, or the call could never end
+            models.CheckConstraint(
+                condition=~models.Q(request_id=""), name="cp_auditing_inflightrequest_request_id_given"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(metadata__isnull=True) | object_within("metadata", 4096),
+                name="cp_auditing_inflightrequest_metadata_is_small",
+            ),
         ]
 
     def __str__(self) -> str:

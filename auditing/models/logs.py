@@ -9,6 +9,7 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 from uuid import UUID
 
 from django.core import signing
+from django.core.exceptions import EmptyResultSet
 from django.db import models
 from django.db.models.functions import Cast
 
@@ -65,7 +66,7 @@ class LogQuerySet(models.QuerySet[Row]):
         meanwhile neither repeat nor hide others. Raises InvalidCursor.
         """
         size = max(1, min(size, 1000))
-        digest = hashlib.sha256((binding or str(self.order_by("id").values("id").query)).encode()).hexdigest()[:16]
+        digest = hashlib.sha256((binding or self._filters()).encode()).hexdigest()[:16]
         backwards, at = _read(after, digest) if after else (False, None)
         query = self.order_by("id" if backwards else "-id")
         if at is not None:
@@ -80,6 +81,12 @@ class LogQuerySet(models.QuerySet[Row]):
             _cursor("<", rows[-1].pk, digest) if older else None,
             _cursor(">", rows[0].pk, digest) if newer else None,
         )
+
+    def _filters(self) -> str:
+        try:
+            return str(self.order_by("id").values("id").query)
+        except EmptyResultSet:  # filters that nothing passes
+            return "nothing"
 
     def update(self, **kwargs: Any) -> NoReturn:
         raise AppendOnly

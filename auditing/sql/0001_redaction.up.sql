@@ -2,19 +2,20 @@
 -- See it: SELECT cp_redact('{"client_secret": "x", "note": "Bearer abcdefghijk"}');
 CREATE FUNCTION cp_redact_text(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
-    IF value !~* 'cpk_|cpr_|PRIVATE KEY|bearer |basic |sk-|eyJ|AKIA|ASIA|AIza|gh[pousr]_|://[^/\s]*@' THEN
+    IF value !~* 'cpk_|cpr_|PRIVATE KEY|bearer|basic|sk-|eyJ|AKIA|ASIA|AIza|gh[pousr]_|://[^/ \t\r\n]*@' THEN
         RETURN value;
     END IF;
-    value := regexp_replace(value, '\m(cpk_(?:live|test)_[0-9A-Za-z]{12})_[0-9A-Za-z]{49}\M', '\1[redacted]', 'g');
-    value := regexp_replace(value, '\mcpr_[0-9A-Za-z]{49}\M', '[redacted]', 'g');
-    value := regexp_replace(value, '-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)', '[redacted]', 'g');
-    value := regexp_replace(value, '\m(Bearer|Basic) +[A-Za-z0-9._~+/=-]{8,}', '\1 [redacted]', 'gi');
-    value := regexp_replace(value, '\msk-[A-Za-z0-9_-]{16,}', '[redacted]', 'g');
-    value := regexp_replace(value, '\meyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*', '[redacted]', 'g');
-    value := regexp_replace(value, '\m(AKIA|ASIA)[0-9A-Z]{16}\M', '[redacted]', 'g');
-    value := regexp_replace(value, '\mAIza[0-9A-Za-z_-]{35}', '[redacted]', 'g');
-    value := regexp_replace(value, '\mgh[pousr]_[0-9A-Za-z]{36,}', '[redacted]', 'g');
-    RETURN regexp_replace(value, '://([^/\s:@]+):[^@\s/]+@', '://\1:[redacted]@', 'g');
+    value := regexp_replace(value, '(cpk_(?:live|test)_[0-9A-Za-z]{12})_[0-9A-Za-z]{49}', '\1[redacted]', 'g');
+    value := regexp_replace(value, 'cpr_[0-9A-Za-z]{49}', '[redacted]', 'g');
+    -- the first quantifier decides for all of them: were it greedy, so would be .*? between two keys
+    value := regexp_replace(value, '-----BEGIN [A-Z ]*?PRIVATE KEY-----.*?(-----END [A-Z ]*?PRIVATE KEY-----|\Z)', '[redacted]', 'g');
+    value := regexp_replace(value, '(?<![0-9A-Za-z])(Bearer|Basic)[ \t]+[A-Za-z0-9._~+/=-]{8,}', '\1 [redacted]', 'gi');
+    value := regexp_replace(value, '(?<![0-9A-Za-z])sk-[A-Za-z0-9_-]{16,}', '[redacted]', 'g');
+    value := regexp_replace(value, '(?<![0-9A-Za-z])eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*', '[redacted]', 'g');
+    value := regexp_replace(value, '(?<![0-9A-Za-z])(AKIA|ASIA)[0-9A-Z]{16}', '[redacted]', 'g');
+    value := regexp_replace(value, '(?<![0-9A-Za-z])AIza[0-9A-Za-z_-]{35}', '[redacted]', 'g');
+    value := regexp_replace(value, '(?<![0-9A-Za-z])gh[pousr]_[0-9A-Za-z]{36,}', '[redacted]', 'g');
+    RETURN regexp_replace(value, '://([^/ \t\r\n:@]*):[^/ \t\r\n]*@', '://\1:[redacted]@', 'g');
 END $$;
 
 CREATE FUNCTION cp_names_a_secret(name text) RETURNS boolean LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

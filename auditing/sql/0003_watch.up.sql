@@ -32,8 +32,8 @@ BEGIN
         (identity ->> (subject ->> 'user_id'))::uuid, (identity ->> (subject ->> 'api_key_id'))::uuid,
         coalesce(said ->> 'actor_type', 'database'), coalesce(said ->> 'actor_id', CASE WHEN said ? 'actor_type' THEN '' ELSE session_user END),
         coalesce(said ->> 'actor_label', ''), coalesce(said ->> 'actor_role', ''),
-        op, watched, coalesce(identity ->> 'id', ''),
-        cp_redact_text(left(coalesce(identity ->> 'name', identity ->> 'slug', identity ->> 'email', identity ->> 'alias', identity ->> 'key', identity ->> 'kid', ''), 200)),
+        op, watched, cp_redact_text(coalesce(identity ->> 'id', '')),
+        left(cp_redact_text(coalesce(identity ->> 'name', identity ->> 'slug', identity ->> 'email', identity ->> 'alias', identity ->> 'key', identity ->> 'kid', '')), 200),
         'success', before_, after_, details_, cp_redact_text(coalesce(said ->> 'reason', '')),
         said ->> 'request_id', (said ->> 'ip')::inet, said ->> 'user_agent'
     );
@@ -67,7 +67,7 @@ BEGIN
         is_ := new_;
     END IF;
     PERFORM cp_audit_write(
-        TG_TABLE_NAME, CASE TG_OP WHEN 'INSERT' THEN 'create' ELSE lower(TG_OP) END, TG_ARGV[1]::jsonb, coalesce(new_, old_),
+        TG_TABLE_NAME, CASE TG_OP WHEN 'INSERT' THEN 'create' ELSE lower(TG_OP) END, TG_ARGV[1]::jsonb, coalesce(new_, old_) - secret,
         cp_audit_values(was, secret), cp_audit_values(is_, secret), NULL);
     RETURN NULL;
 END $$;

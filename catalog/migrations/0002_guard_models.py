@@ -13,6 +13,7 @@ class Migration(migrations.Migration):
     operations = [
         RunSQLFile("catalog", "0001_alias_security"),
         RunSQLFile("catalog", "0002_model_search"),
+        RunSQLFile("catalog", "0003_alias_names"),
         *(
             migrations.RunSQL([(f"SELECT {do}(%s)", [table])], [(f"SELECT {undo}(%s)", [table])])
             for table in TABLES

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import psycopg
-from django.db import connections, models, router, transaction
+from django.db import DataError, connections, models, router, transaction
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -27,7 +26,7 @@ class BadRow(ControlPlaneError):
     def __init__(self, row: int | None, column: str | None, reason: str) -> None:
         self.row, self.column = row, column
         super().__init__(
-            message=f"Row {row}, column {column}: {reason} Nothing was written; mend the row and try again."
+            message=f"Row {row}, column {column or 'unknown'}: {reason} Nothing was written; mend the row and try again."
         )
 
 
@@ -95,12 +94,18 @@ def stage(cursor: CursorWrapper, name: str, table: str, columns: Sequence[str], 
     cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN cp_row bigint GENERATED ALWAYS AS IDENTITY").format(temporary))
     count = 0
     try:
-        with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(temporary, names)) as copy:
+        # Django's cursor passes `copy` through: its errors are psycopg's own until they are wrapped here
+        with (
+            cursor.db.wrap_database_errors,
+            cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(temporary, names)) as copy,
+        ):
             for row in rows:
                 copy.write_row([Jsonb(value) if isinstance(value, dict) else value for value in row])
                 count += 1
-    except psycopg.DataError as error:
-        found = _CONTEXT.search(error.diag.context or "")
-        number, column = (int(found[1]), found[2]) if found else (None, None)
-        raise BadRow(number, column, f"{error.diag.message_primary or error}.") from error
+    except DataError as error:
+        told = getattr(error.__cause__, "diag", None)
+        found = _CONTEXT.search(getattr(told, "context", None) or "")
+        # a value that cannot even be sent (NUL in text) has no context: it is the row being written
+        number, column = (int(found[1]), found[2]) if found else (count + 1, None)
+        raise BadRow(number, column, f"{getattr(told, 'message_primary', None) or error}.") from error
     return count

@@ -113,6 +113,11 @@ class _IsJSONObject(models.Func):
     output_field = models.BooleanField()
 
 
+def object_within(field: str, max_bytes: int) -> models.Q:
+    """Condition: the jsonb column holds an object of at most `max_bytes` as text."""
+    return models.Q(_IsJSONObject(models.F(field), models.Value(max_bytes)))
+
+
 def json_object(field: str, name: str, max_bytes: int = 64 * 1024) -> models.CheckConstraint:
     """A CHECK: the jsonb column holds an object of at most `max_bytes` as text."""
     return models.CheckConstraint(

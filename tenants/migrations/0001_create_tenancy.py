@@ -710,6 +710,14 @@ class Migration(migrations.Migration):
                         violation_error_message="Write the domain in lower case.",
                     ),
                     models.CheckConstraint(
+                        condition=models.Func(
+                            "time_zone", function="cp_is_time_zone", output_field=models.BooleanField()
+                        ),
+                        name="cp_tenants_tenant_time_zone_is_known",
+                        violation_error_code="unknown_time_zone",
+                        violation_error_message="This is no IANA time zone. Use a name as Europe/Berlin or UTC.",
+                    ),
+                    models.CheckConstraint(
                         condition=controlplane.core.constraints._IsJSONObject(
                             models.F("settings"), models.Value(65536)
                         ),

@@ -359,12 +359,12 @@ class APIKey(models.Model):
             ("name", len(self.name), 1, 200),
             ("allowed_models", len(self.allowed_models or ()), 0, MAX_MODELS),
             ("tags", len(self.tags), 0, MAX_TAGS),
-            ("metadata", len(json.dumps(self.metadata)), 0, MAX_METADATA),
+            ("metadata", len(json.dumps(self.metadata, ensure_ascii=False).encode()), 0, MAX_METADATA),
         )
         for what, size, least, most in limits:
             if not least <= size <= most:
                 raise KeyOperationError("too_large", f"{what} has {size}, but needs {least} to {most}.")
-        if tokens.holds_token(json.dumps([self.name, self.metadata, self.tags])):
+        if tokens.holds_token(json.dumps([self.name, self.metadata, self.tags, self.allowed_models])):
             raise KeyOperationError("contains_token")
 
     def _merge(self, value: models.Func) -> None:

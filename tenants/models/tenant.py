@@ -100,6 +100,13 @@ class Tenant(Lifecycle):
                 name="cp_tenants_tenant_domain_in_lower_case",
                 violation_error_message="Write the domain in lower case.",
             ),
+            # a call that begins under an unknown zone could not be booked when it ends
+            models.CheckConstraint(
+                condition=models.Func("time_zone", function="cp_is_time_zone", output_field=models.BooleanField()),
+                name="cp_tenants_tenant_time_zone_is_known",
+                violation_error_code="unknown_time_zone",
+                violation_error_message=TenantsError.messages["unknown_time_zone"],
+            ),
             json_object("settings", "cp_tenants_tenant_settings_is_object"),
             json_object("metadata", "cp_tenants_tenant_metadata_is_object"),
         ]

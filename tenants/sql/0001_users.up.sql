@@ -10,8 +10,9 @@ BEGIN
     IF TG_OP = 'UPDATE' AND NEW.tenant_id = OLD.tenant_id AND NEW.role = 'owner' AND NEW.is_active THEN
         RETURN NULL;
     END IF;
-    -- Two owners who demote each other at once wait for each other here; the second one then sees the first.
-    PERFORM FROM cp_tenants_tenant WHERE id = OLD.tenant_id FOR NO KEY UPDATE;
+    -- Two owners who demote each other at once wait for each other here; the second one then sees the first. It is an
+    -- UPDATE, not only a lock: under REPEATABLE READ the second one would look at a snapshot from before the first.
+    UPDATE cp_tenants_tenant SET slug = slug WHERE id = OLD.tenant_id;
     IF NOT EXISTS (SELECT FROM cp_tenants_user WHERE tenant_id = OLD.tenant_id AND role = 'owner' AND is_active) THEN
         RAISE EXCEPTION 'violates constraint cp_tenants_user_last_owner: a tenant keeps one active owner'
             USING ERRCODE = '23514', CONSTRAINT = 'cp_tenants_user_last_owner';

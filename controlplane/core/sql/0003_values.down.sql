@@ -1,4 +1,5 @@
 DROP FUNCTION cp_is_object(jsonb, integer);
+DROP FUNCTION cp_is_time_zone(text);
 DROP FUNCTION cp_untouch(regclass);
 DROP FUNCTION cp_touch(regclass);
 DROP FUNCTION cp_touch_row();

@@ -42,5 +42,14 @@ BEGIN
     EXECUTE format('DROP TRIGGER cp_touch ON %s', target);
 END $$;
 
+-- Whether the server computes local times of this zone. Looks like an IANA name: the server would take POSIX rules too.
+CREATE FUNCTION cp_is_time_zone(value text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    PERFORM timestamptz '2020-01-01 00:00Z' AT TIME ZONE value;
+    RETURN value ~ '^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$' AND value !~ '^[A-Za-z]+[+-]?[0-9]+$';
+EXCEPTION WHEN invalid_parameter_value THEN
+    RETURN false;
+END $$;
+
 CREATE FUNCTION cp_is_object(value jsonb, max_bytes integer) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN coalesce(jsonb_typeof(value) = 'object' AND octet_length(value::text) <= max_bytes, false);

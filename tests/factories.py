@@ -1,0 +1,207 @@
+"""One factory per model, valid by default: a test names only what it is about."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from decimal import Decimal
+
+import factory
+
+from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
+from catalog.models import AIModel, ModelAlias, Provider
+from controlplane.core.ids import now, uuid7, uuid7_at
+from tenants import tokens
+from tenants.models import APIKey, APIKeySecret, App, Branch, Role, Tenant, User, UserApp
+
+
+class Factory(factory.django.DjangoModelFactory):
+    class Meta:
+        abstract = True
+
+
+# ---------------------------------------------------------------- tenants
+
+
+class TenantFactory(Factory):
+    class Meta:
+        model = Tenant
+
+    slug = factory.Sequence(lambda n: f"tenant-{n}")
+    name = factory.LazyAttribute(lambda tenant: tenant.slug.title())
+
+
+class AppFactory(Factory):
+    class Meta:
+        model = App
+
+    tenant = factory.SubFactory(TenantFactory)
+    slug = factory.Sequence(lambda n: f"app-{n}")
+    name = factory.LazyAttribute(lambda app: app.slug.title())
+
+
+class BranchFactory(Factory):
+    class Meta:
+        model = Branch
+
+    app = factory.SubFactory(AppFactory)
+    tenant = factory.LazyAttribute(lambda branch: branch.app.tenant)
+    code = factory.Sequence(lambda n: f"B{n}")
+    name = factory.LazyAttribute(lambda branch: f"Branch {branch.code}")
+
+
+class UserFactory(Factory):
+    """A user of a tenant; its password is "correct horse"."""
+
+    class Meta:
+        model = User
+        skip_postgeneration_save = True
+
+    tenant = factory.SubFactory(TenantFactory)
+    email = factory.Sequence(lambda n: f"user{n}@example.org")
+    role = Role.VIEWER
+    password = factory.django.Password("correct horse")
+
+
+class OperatorFactory(UserFactory):
+    tenant = None
+    email = factory.Sequence(lambda n: f"operator{n}@example.org")
+    role = Role.OPERATOR
+    is_staff = True
+    is_superuser = True
+
+
+class UserAppFactory(Factory):
+    class Meta:
+        model = UserApp
+
+    app = factory.SubFactory(AppFactory)
+    tenant = factory.LazyAttribute(lambda access: access.app.tenant)
+    user = factory.SubFactory(UserFactory, tenant=factory.SelfAttribute("..tenant"))
+
+
+class APIKeyFactory(Factory):
+    """A key without a secret; `issue` makes one with."""
+
+    class Meta:
+        model = APIKey
+
+    app = factory.SubFactory(AppFactory)
+    tenant = factory.LazyAttribute(lambda key: key.app.tenant)
+    name = factory.Sequence(lambda n: f"key {n}")
+
+
+class APIKeySecretFactory(Factory):
+    class Meta:
+        model = APIKeySecret
+
+    class Params:
+        token = factory.LazyFunction(lambda: tokens.new_key("live").token)
+
+    key = factory.SubFactory(APIKeyFactory)
+    tenant = factory.LazyAttribute(lambda secret: secret.key.tenant)
+    kid = factory.LazyAttribute(lambda secret: secret.token[9:21])
+    digest = factory.LazyAttribute(lambda secret: tokens.sha256(secret.token))
+
+
+def issue(app, **asked):
+    """Issue a key of an app; returns what APIKey.objects.issue does."""
+    return APIKey.objects.issue(**{"tenant": app.tenant, "app": app, "name": "key", **asked})
+
+
+# ---------------------------------------------------------------- auditing
+
+
+class AuditLogFactory(Factory):
+    class Meta:
+        model = AuditLog
+
+    created_at = factory.LazyFunction(now)
+    id = factory.LazyAttribute(lambda row: uuid7_at(row.created_at))
+    tenant_id = factory.LazyFunction(uuid7)
+    actor_type = AuditLog.ActorType.SYSTEM
+    actor_id = "tests"
+    action = "tests.event"
+    outcome = AuditLog.Outcome.SUCCESS
+
+
+class InferenceRequestFactory(Factory):
+    class Meta:
+        model = InferenceRequest
+
+    created_at = factory.LazyFunction(now)
+    id = factory.LazyAttribute(lambda row: uuid7_at(row.created_at))
+    request_id = factory.Sequence(lambda n: f"request-{n}")
+    tenant_id = factory.LazyFunction(uuid7)
+    provider = "openai"
+    model = "openai/gpt-4o"
+    status = InferenceRequest.Status.COMPLETED
+    prompt_tokens = 100
+    completion_tokens = 20
+    cost = Decimal("0.001")
+    pricing_status = InferenceRequest.PricingStatus.PRICED
+    latency_ms = 800
+    time_zone = "UTC"
+    local_date = factory.LazyAttribute(lambda row: row.created_at.date())
+    source = InferenceRequest.Source.GATE
+
+
+class InFlightRequestFactory(Factory):
+    class Meta:
+        model = InFlightRequest
+
+    created_at = factory.LazyFunction(now)
+    id = factory.LazyAttribute(lambda row: uuid7_at(row.created_at))
+    request_id = factory.Sequence(lambda n: f"in-flight-{n}")
+    tenant_id = factory.LazyFunction(uuid7)
+    provider = "openai"
+    model = "openai/gpt-4o"
+    deadline = factory.LazyAttribute(lambda row: row.created_at + timedelta(minutes=10))
+    time_zone = "UTC"
+
+
+class DeadLetterFactory(Factory):
+    class Meta:
+        model = DeadLetter
+
+    tenant_id = factory.LazyFunction(uuid7)
+    source = "usage.csv"
+    row_number = factory.Sequence(lambda n: n + 1)
+    code = "negative"
+    field = "prompt_tokens"
+    message = "prompt_tokens is -1: it cannot be negative."
+    payload = b'{"prompt_tokens": -1}'
+    payload_bytes = factory.LazyAttribute(lambda row: len(row.payload))
+    sha256 = factory.LazyAttribute(lambda row: hashlib.sha256(row.payload).digest())
+
+
+# ---------------------------------------------------------------- catalog
+
+
+class ProviderFactory(Factory):
+    class Meta:
+        model = Provider
+
+    slug = factory.Sequence(lambda n: f"provider-{n}")
+    name = factory.LazyAttribute(lambda provider: provider.slug.title())
+
+
+class AIModelFactory(Factory):
+    class Meta:
+        model = AIModel
+
+    provider = factory.SubFactory(ProviderFactory)
+    name = factory.Sequence(lambda n: f"model-{n}")
+    key = factory.LazyAttribute(lambda model: model.name)
+    mode = "chat"
+
+
+class ModelAliasFactory(Factory):
+    """An alias for everybody."""
+
+    class Meta:
+        model = ModelAlias
+
+    tenant = None
+    alias = factory.Sequence(lambda n: f"alias-{n}")
+    model = factory.SubFactory(AIModelFactory)
