@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
-from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, models
@@ -27,7 +28,7 @@ _DURATION = re.compile(r"[+-]?([0-9]{1,9}[wdhms])+", re.ASCII)
 class Command(BaseCommand):
     """Base of our commands. A refusal of the project or the database becomes one sentence on stderr and an exit code.
 
-    Exit codes: 0 done, 1 refused, 2 could not run (the database is away).
+    Exit codes: 0 done, 1 refused, 2 could not run (what is named is not there, or the database is away).
     """
 
     @property
@@ -39,18 +40,23 @@ class Command(BaseCommand):
         try:
             return super().execute(*args, **options)
         except ControlPlaneError as error:
-            code = COULD_NOT_RUN if error.http_status >= 500 else REFUSED
-            raise CommandError(error.message, returncode=code) from error
+            unable = error.http_status == 404 or error.http_status >= 500
+            raise CommandError(error.message, returncode=COULD_NOT_RUN if unable else REFUSED) from error
         except ValidationError as error:
             raise CommandError(sentence(error), returncode=REFUSED) from error
-        except ObjectDoesNotExist as error:
-            raise CommandError(str(error), returncode=REFUSED) from error
         except IntegrityError as error:
             raise CommandError(f"The database refused this: {str(error).splitlines()[0]}.") from error
 
     def say(self, line: str) -> None:
         """A line for people, on stderr: stdout holds what was asked for alone."""
-        self.stderr.write(self.style.NOTICE(line) if line else "", self._unstyled)
+        self.stderr.write(line, str)
+
+    def report(self, row: dict[str, Any], line: str, *, as_json: bool) -> None:
+        """What was made: as one JSON object on stdout, or as a closing sentence."""
+        if as_json:
+            self.write_json(row)
+        else:
+            self.stdout.write(line)
 
     def write_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False))
@@ -67,21 +73,15 @@ class Command(BaseCommand):
         if after is not None:
             self.say(f"There are more: go on with --after {after}")
 
-    @staticmethod
-    def _unstyled(line: str) -> str:
-        return line
 
-
-def add_page_arguments(parser: argparse.ArgumentParser, cursor: str) -> None:
-    """--json, --limit and --after; cursor: what --after takes, for people."""
+def add_page_arguments(parser: argparse.ArgumentParser, cursor: str, type: Callable[[str], Any] = str) -> None:
+    """--json, --limit and --after; cursor: what --after takes, for people; type: how it is read."""
     parser.add_argument("--json", action="store_true", help='one JSON object, {"rows": […], "next": …}, for scripts')
     parser.add_argument("--limit", type=page_size, default=100, help="rows of a page, 1 to 1000 (100)")
-    parser.add_argument(
-        "--after", metavar=cursor, help=f"go on after this {cursor.lower()}: the last one of the page before"
-    )
+    parser.add_argument("--after", type=type, metavar=cursor, help="go on after this one, the last of the page before")
 
 
-def page(rows: models.QuerySet[Row], by: str, after: str | None, limit: int) -> tuple[list[Row], str | None]:
+def page(rows: models.QuerySet[Row], by: str, after: Any, limit: int) -> tuple[list[Row], str | None]:
     """The next `limit` rows in the order of a unique field (`-field`: descending), and the cursor of the page after."""
     name, comparison = (by[1:], "lt") if by.startswith("-") else (by, "gt")
     if after is not None:
@@ -150,6 +150,16 @@ def span(text: str) -> timedelta:
     if found < timedelta(0):
         raise argparse.ArgumentTypeError(f"{text!r} is negative: a span of time is needed")
     return found
+
+
+def uuid(text: str) -> UUID:
+    """An argument: an id."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no id: ids look as 01a1fe0d-3d4a-7e31-abc7-a2a510cc05b3"
+        ) from None
 
 
 def page_size(text: str) -> int:

@@ -14,7 +14,8 @@ from auditing.models import AuditLog, InferenceRequest
 from catalog.models import AIModel, ModelAlias, Provider
 from controlplane.core.conf import conf
 from controlplane.core.ids import PLATFORM
-from controlplane.demo import catalog, tenancy, traffic
+from controlplane.demo import catalog, policies, tenancy, traffic
+from policies.models import Policy
 from tenants.models import APIKey, App, Branch, Tenant, User
 
 SEEDED, REMOVED = "demo.seeded", "demo.removed"
@@ -60,6 +61,7 @@ def seed(at: datetime, progress: Callable[[int], None] | None = None) -> Made:
         _make_catalog()
         houses = {plan.slug: _make_house(plan, at) for plan in tenancy.ORGANISATIONS}
         _make_aliases(houses)
+        _make_policies(houses, at)
         written = InferenceRequest.objects.ingest(
             _rows(houses, at), source="ingest", origin="demo", historical=True, progress=progress
         )
@@ -119,6 +121,32 @@ def _make_aliases(houses: dict[str, House]) -> None:
         model = AIModel.objects.get(key=key)
         tenant = houses[slug].tenant if slug else None
         ModelAlias.objects.get_or_create(tenant=tenant, alias=alias, defaults={"model": model, "note": note})
+
+
+def _make_policies(houses: dict[str, House], at: datetime) -> None:
+    made = []
+    for plan in policies.POLICIES:
+        house = houses[plan.tenant]
+        made.append(
+            Policy(
+                tenant=house.tenant,
+                app=house.apps.get(plan.app),
+                branch=house.branches.get((plan.app, plan.branch)),
+                user=house.users.get(plan.user),
+                key=house.keys.get(plan.key),
+                policy_type=Policy.Type.MODEL_ACCESS,
+                config=plan.config,
+                overridable=list(plan.overridable),
+                priority=plan.priority,
+                enabled=plan.enabled,
+                valid_until=at + plan.until if plan.until else None,
+                schedule=plan.schedule,
+                name=plan.name,
+                description=plan.description,
+                message=plan.message,
+            )
+        )
+    Policy.objects.bulk_create(made)
 
 
 def _make_house(plan: tenancy.Organisation, at: datetime) -> House:

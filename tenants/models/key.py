@@ -127,15 +127,24 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
         found: APIKey = self.get(secrets__digest__in=values)
         return found
 
-    def purge_expired(self, older_than: timedelta | None = None) -> int:
-        """Remove secrets that ended longer ago than this (default: API_KEY_PURGE_AFTER); the keys stay. → number."""
+    def purgeable(self, older_than: timedelta | None = None) -> APIKeySecretQuerySet:
+        """Secrets that ended, or whose key ended, longer ago than this (default: API_KEY_PURGE_AFTER)."""
         before = now() - (older_than if older_than is not None else timedelta(seconds=conf.API_KEY_PURGE_AFTER))
         own = models.Q(expires_at__lt=before) | models.Q(revoked_at__lt=before)
         keys = models.Q(key__expires_at__lt=before) | models.Q(key__revoked_at__lt=before)
+        found: APIKeySecretQuerySet = APIKeySecret.objects.filter(own | keys)
+        return found
+
+    def purge_expired(self, older_than: timedelta | None = None, actor: object = None) -> int:
+        """Remove the purgeable secrets, a thousand in a transaction; the keys stay. Returns their number.
+
+        actor: who does it, for the audit log, as in `audit_context`.
+        """
+        ended = self.purgeable(older_than)
         removed: int = 0
         while True:
-            with transaction.atomic(using=self.db):
-                batch = APIKeySecret.objects.filter(own | keys).select_for_update(skip_locked=True, of=("self",))
+            with audit_context(actor=actor, reason="ended long ago"):
+                batch = ended.select_for_update(skip_locked=True, of=("self",))
                 ids = list(batch.values_list("pk", flat=True)[:1000])
                 removed += APIKeySecret.objects.filter(pk__in=ids).delete()[0]
             if len(ids) < 1000:

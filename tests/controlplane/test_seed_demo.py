@@ -13,6 +13,7 @@ from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequ
 from catalog.models import AIModel, ModelAlias
 from controlplane.core.ids import PLATFORM
 from controlplane.demo import seeding, traffic
+from policies.models import Policy
 from tenants.models import APIKey, App, Branch, Tenant, User
 from tenants.roles import Role
 
@@ -43,7 +44,19 @@ def demo(db, few_calls):
 
 
 def test_the_demo_fills_every_page(demo):
-    for rows in (Tenant, App, Branch, User, APIKey, AIModel, ModelAlias, InferenceRequest, InFlightRequest, DeadLetter):
+    for rows in (
+        Tenant,
+        App,
+        Branch,
+        User,
+        APIKey,
+        AIModel,
+        ModelAlias,
+        Policy,
+        InferenceRequest,
+        InFlightRequest,
+        DeadLetter,
+    ):
         assert rows.objects.exists(), rows
 
 
@@ -79,6 +92,29 @@ def test_every_row_of_the_demo_says_who_made_it_and_why(demo):
     assert set(rows.values_list("actor_type", "actor_id", "reason")) <= {
         ("command", "seed_demo", "demo data"),
     } | {("command", "seed_demo", f"rotated with {timedelta(days=1)} grace")}
+
+
+def test_policies_stand_at_every_level(demo):
+    scopes = {
+        frozenset(level for level in ("app", "branch", "user", "key") if getattr(policy, level))
+        for policy in Policy.objects.select_related("app", "branch", "user", "key")
+    }
+
+    assert scopes >= {
+        frozenset(),
+        frozenset({"app"}),
+        frozenset({"app", "branch"}),
+        frozenset({"app", "user"}),
+        frozenset({"app", "key"}),
+    }
+
+
+def test_each_app_may_call_the_models_that_it_has_called(demo):
+    for profile in traffic.PROFILES:
+        app = App.objects.get(tenant__slug=profile.tenant, slug=profile.app)
+        effective = Policy.objects.effective(tenant=app.tenant, app=app)
+
+        assert [mix.model for mix in profile.mixes if not effective.decide_model(mix.model)] == []
 
 
 def test_the_marker_is_an_event_of_the_platform(demo):
