@@ -30,8 +30,8 @@ lint: environment ## format, lint, imports between apps, templates, missing migr
 types: environment ## mypy, strict
 	@exec $(BIN)/python -m mypy
 
-bench: environment ## the benchmarks (ARGS=… for pytest)
-	@exec $(BIN)/python -m pytest benchmarks -s $(ARGS)
+bench: environment ## the benchmarks, beside their peers (ARGS=names)
+	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove what can be made again; the database in .devdb stays (manage.py devdb reset)
 	rm -rf .venv build dist staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
