@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.db import ProgrammingError, connection, transaction
 from psycopg import sql
@@ -166,3 +167,10 @@ def can_replicate(db):
             yield opened
 
     return cursor
+
+
+@pytest.fixture
+def other_connection(db):
+    """A connection of its own to the test database, in autocommit: the other one in a race, or who pulls the plug."""
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as opened:
+        yield opened
