@@ -3,10 +3,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
-from django.db import connection
+from django.db import ProgrammingError, connection, transaction
 from psycopg import sql
 
 from auditing.testing import flushable_logs
@@ -145,3 +147,30 @@ def globex_app(globex):
 def outsider(db):
     """A user of neither tenant, who must see nothing."""
     return UserFactory(tenant=TenantFactory(slug="elsewhere"), email="outsider@example.org")
+
+
+@pytest.fixture
+def can_replicate(db):
+    """A cursor under session_replication_role = replica, which turns off all triggers but those ENABLE ALWAYS.
+
+    Skips the test where the login may not set it.
+    """
+
+    @contextmanager
+    def cursor():
+        with transaction.atomic(), connection.cursor() as opened:
+            try:
+                with transaction.atomic():
+                    opened.execute("SET LOCAL session_replication_role = replica")
+            except ProgrammingError:
+                pytest.skip("this login may not set session_replication_role")
+            yield opened
+
+    return cursor
+
+
+@pytest.fixture
+def other_connection(db):
+    """A connection of its own to the test database, in autocommit: the other one in a race, or who pulls the plug."""
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as opened:
+        yield opened

@@ -104,7 +104,7 @@ class APIKeySecretFactory(Factory):
     digest = factory.LazyAttribute(lambda secret: tokens.sha256(secret.token))
 
 
-def issue(app, **asked):
+def issue(app, /, **asked):
     """Issue a key of an app; returns what APIKey.objects.issue does."""
     return APIKey.objects.issue(**{"tenant": app.tenant, "app": app, "name": "key", **asked})
 
