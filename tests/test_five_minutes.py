@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import io
 import re
@@ -13,10 +12,8 @@ import pytest
 from django.core.management import call_command
 from django.urls import reverse
 
-from auditing.models import InferenceRequest
-from controlplane import gate
-from controlplane.demo.seeding import seed
 from controlplane.core.ids import now
+from controlplane.demo.seeding import seed
 from tenants.models import User
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +57,7 @@ class Reader:
                 self.said.append(run(line))
 
     def session(self, text):
-        flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL | doctest.NORMALIZE_WHITESPACE
+        flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         told = []
         shell = doctest.DocTest(doctest.DocTestParser().get_examples(text), self.names, "page", "page", 0, text)
         doctest.DocTestRunner(optionflags=flags).run(shell, out=told.append, clear_globs=False)
