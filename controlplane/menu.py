@@ -45,6 +45,7 @@ MENU: tuple[Entry, ...] = (
     _list_of("Tenancy", "Apps", "cp_tenants", "app", "grid"),
     _list_of("Tenancy", "Branches", "cp_tenants", "branch", "branch"),
     _list_of("Tenancy", "Users", "cp_tenants", "user", "users"),
+    _list_of("Tenancy", "App access", "cp_tenants", "userapp", "access"),
     _list_of("Tenancy", "API keys", "cp_tenants", "apikey", "key"),
     _list_of("Governance", "Policies", "cp_policies", "policy", "shield"),
     _list_of("Governance", "Audit log", "cp_auditing", "auditlog", "log"),
@@ -54,6 +55,7 @@ MENU: tuple[Entry, ...] = (
     _list_of("Usage", "Requests", "cp_auditing", "inferencerequest", "list"),
     _list_of("Usage", "In flight", "cp_auditing", "inflightrequest", "clock"),
     _list_of("Usage", "Dead letters", "cp_auditing", "deadletter", "inbox"),
+    _list_of("System", "Groups", "auth", "group", "users"),
 )
 
 

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser):
     parser.addoption("--update-docs", action="store_true", help="write the pages of docs/ that are made from the code")
+    parser.addoption("--update-query-counts", action="store_true", help="write tests/query_counts.json anew")
+    parser.addoption("--update-pictures", action="store_true", help="write docs/pictures anew")
 
 
 class Wheel:

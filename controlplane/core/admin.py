@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
-from django.core.exceptions import PermissionDenied
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
@@ -20,6 +21,7 @@ from controlplane.core.references import ReferenceField
 
 Action = Callable[..., HttpResponse | None]
 
+MISSING = "Some of the chosen rows are not in this list any more. Nothing was changed; choose again."
 AUDIT_LOG = "admin:cp_auditing_auditlog_changelist"
 
 
@@ -31,6 +33,7 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     list_max_show_all = 0
+    formfield_overrides: ClassVar[Any] = {models.URLField: {"assume_scheme": "https"}}
     empty_help: ClassVar[str] = ""
     change_form_template = "cp_core/object.html"
     every_row: ClassVar[str] = ""
@@ -50,6 +53,17 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         actions.pop("delete_selected", None)
         return actions
 
+    def response_action(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponse | None:
+        """Ids that are none, which only a program sends, choose nothing; the database is not asked for them."""
+        try:
+            for chosen in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(chosen)
+        except ValidationError:
+            messages.error(request, MISSING)
+            return HttpResponseRedirect(request.get_full_path())
+        answer: HttpResponse | None = super().response_action(request, queryset)
+        return answer
+
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Nothing: the audit log has it, from the database, whoever wrote."""
 
@@ -59,16 +73,30 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
         """Nothing: likewise."""
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """An address with a NUL, which no value of the database can have, leads to the list without it."""
+        asked = {name: values for name, values in request.GET.lists() if "\x00" not in "".join([name, *values])}
+        if len(asked) == len(request.GET):
+            return super().changelist_view(request, extra_context)
+        messages.warning(request, "A part of this address was not readable and has been left out.")
+        return HttpResponseRedirect(f"{request.path}?{urlencode(asked, doseq=True)}")
+
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """History is the audit log of the object."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+        if self.get_object(request, unquote(object_id)) is None:
+            raise Http404
         try:
             url = reverse(AUDIT_LOG)
         except NoReverseMatch:
             return HttpResponseRedirect("../change/")
-        about = {"resource": f"{self.opts.db_table}:{object_id}", "window": "all"}
+        about = {"resource": f"{self.opts.db_table}:{unquote(object_id)}", "window": "all"}
         return HttpResponseRedirect(f"{url}?{urlencode(about)}")
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> NoReturn:
+        """Not found is 404, the same whether the row is unknown or another's; Django would redirect with a message."""
+        raise Http404
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """A related row with a short name is typed, not picked from a list of all."""
@@ -130,6 +158,9 @@ def confirmed_action(
         rows = list(queryset[:101])
         if len(rows) > 100:
             messages.error(request, f"At most 100 rows at a time. For more there is the command {command}.")
+            return None
+        if not rows or len(rows) < len(set(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))):
+            messages.error(request, MISSING)  # unknown, another's, or filtered away: the same words for all
             return None
         reason = request.POST.get("cp_reason")
         error = ""

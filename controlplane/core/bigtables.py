@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import ValidationError
 from django.db import OperationalError, connections, models, transaction
 from django.http import HttpRequest
 
@@ -20,6 +19,9 @@ from controlplane.core.ids import now
 CURSOR = "after"
 STATEMENT_TIMEOUT = "2s"
 QUERY_CANCELED = "57014"
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Between them an instant has a place in the order of ids."""
 
 WINDOWS: dict[str, tuple[str, timedelta | None]] = {
     "24h": ("24 hours", timedelta(hours=24)),
@@ -34,6 +36,19 @@ class WindowFilter(admin.SimpleListFilter):
 
     title = "window"
     parameter_name = "window"
+
+    def __init__(
+        self, request: HttpRequest, params: dict[str, Any], model: type[models.Model], model_admin: Any
+    ) -> None:
+        super().__init__(request, params, model, model_admin)
+        try:
+            self._bounds = self._read(self.value())
+        except (ValueError, ControlPlaneError):
+            messages.warning(
+                request, "A window is written start..end, as 2026-11-01..2026-12-01. The last day is shown."
+            )
+            self.used_parameters.pop(self.parameter_name, None)
+            self._bounds = self._read(self.value())
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(name, label) for name, (label, _) in WINDOWS.items()]
@@ -51,18 +66,17 @@ class WindowFilter(admin.SimpleListFilter):
             yield {"selected": name == chosen, "query_string": query, "display": label}
 
     def queryset(self, request: HttpRequest, queryset: Any) -> models.QuerySet[Any]:
-        chosen = self.value()
-        if chosen == "all":
-            return queryset  # type: ignore[no-any-return]
+        return queryset.between(*self._bounds) if self._bounds else queryset  # type: ignore[no-any-return]
+
+    def _read(self, chosen: str) -> tuple[datetime, datetime] | None:
+        """Start and end; None for all time. Raises ValueError or ControlPlaneError for what is no window."""
         if chosen in WINDOWS:
-            span = WINDOWS[chosen][1] or timedelta(0)
-            present = now()
-            return queryset.between(present - span, present + timedelta(minutes=5))  # type: ignore[no-any-return]
-        try:
-            start, end = (_instant(part) for part in chosen.split(".."))
-            return queryset.between(start, end)  # type: ignore[no-any-return]
-        except (ValueError, ControlPlaneError) as error:
-            raise ValidationError("A window is written start..end, as 2026-11-01..2026-12-01.") from error
+            present, span = now(), WINDOWS[chosen][1]
+            return (present - span, present + timedelta(minutes=5)) if span else None
+        start, end = (_instant(part) for part in chosen.split(".."))
+        if start >= end or start < EARLIEST or end > LATEST:
+            raise ValueError(chosen)
+        return start, end
 
 
 class KeysetChangeList(ChangeList):

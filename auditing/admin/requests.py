@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from auditing.admin.base import SUBJECTS, LogAdmin, Named, NamedChangeList, as_json
+from auditing.admin.filters import subject_filter, value_filter
+from auditing.models import InferenceRequest, InFlightRequest
+from controlplane.core import display
+from controlplane.core.bigtables import WindowFilter
+
+STATUSES = {"failed": "bad", "cancelled": "warn", "lost": "bad", "running": "info"}
+
+
+@admin.register(InferenceRequest)
+class InferenceRequestAdmin(LogAdmin):
+    list_display = (
+        "at",
+        "ident",
+        "tenant",
+        "app",
+        "called",
+        "state",
+        "tokens",
+        "money",
+        "took",
+    )
+    list_filter = (
+        WindowFilter,
+        subject_filter("tenant", "tenant", offer=True),
+        subject_filter("app", "app"),
+        subject_filter("user", "user"),
+        subject_filter("api_key", "API key"),
+        "status",
+        "pricing_status",
+        value_filter("model"),
+    )
+    search_fields = ("request_id",)
+    fieldsets = (
+        (None, {"fields": ("at", "request_id", "called", "requested_model", "state", "failure", "error")}),
+        ("Who", {"fields": ("tenant", "app", "branch", "user", "api_key")}),
+        ("Usage", {"fields": (
+            "tokens_in", "tokens_out", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "units", "took", "ttft_ms",
+            "stream",
+        )}),
+        ("Cost", {"fields": ("money", "pricing_status", "breakdown", "price_id", "adjusts", "reason_code", "reason")}),
+        ("Record", {"fields": ("id", "source", "time_zone", "local_date", "booked_at", "more")}),
+    )  # fmt: skip
+    readonly_fields = (
+        "at", "request_id", "called", "requested_model", "state", "failure", "error", "tenant", "app", "branch", "user",
+        "api_key", "tokens_in", "tokens_out", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "units", "took",
+        "ttft_ms", "stream", "money", "pricing_status", "breakdown", "price_id", "adjusts", "reason_code", "reason", "id",
+        "source", "time_zone", "local_date", "booked_at", "more",
+    )  # fmt: skip
+    empty_help = "Calls through the gate are recorded here, and those of `manage.py usage_import`. Or widen the window."
+
+    @admin.display(description="Request")
+    def ident(self, row: InferenceRequest) -> str:
+        return display.short_id(row.request_id)
+
+    @admin.display(description="Model")
+    def called(self, row: InferenceRequest) -> str:
+        return format_html('<span title="{}">{}</span>', row.provider, row.model)
+
+    @admin.display(description="Status")
+    def state(self, row: InferenceRequest) -> str:
+        return display.status(row.status, STATUSES, why=row.error_code)
+
+    @admin.display(description="Tokens in / out")
+    def tokens(self, row: InferenceRequest) -> str:
+        return display.counts(row.prompt_tokens, row.completion_tokens)
+
+    @admin.display(description="Tokens in")
+    def tokens_in(self, row: InferenceRequest) -> str:
+        return display.number(row.prompt_tokens)
+
+    @admin.display(description="Tokens out")
+    def tokens_out(self, row: InferenceRequest) -> str:
+        return display.number(row.completion_tokens)
+
+    @admin.display(description="Cost")
+    def money(self, row: InferenceRequest) -> str:
+        return display.cost(row.cost)
+
+    @admin.display(description="Latency")
+    def took(self, row: InferenceRequest) -> str:
+        return display.number(row.latency_ms, "ms")
+
+    @admin.display(description="Error")
+    def failure(self, row: InferenceRequest) -> str:
+        return row.error_code or display.NOTHING
+
+    @admin.display(description="Other units")
+    def units(self, row: InferenceRequest) -> str:
+        return as_json(row.other_units)
+
+    @admin.display(description="Cost breakdown")
+    def breakdown(self, row: InferenceRequest) -> str:
+        return as_json(row.cost_breakdown)
+
+    @admin.display(description="Metadata")
+    def more(self, row: InferenceRequest) -> str:
+        return as_json(row.metadata)
+
+
+@admin.register(InFlightRequest)
+class InFlightRequestAdmin(Named):
+    list_display = ("at", "ident", "tenant", "app", "called", "state", "until")
+    list_filter = (subject_filter("tenant", "tenant", offer=True), subject_filter("app", "app"), "status")
+    search_fields = ("request_id__exact",)
+    search_help_text = "A request id, whole"
+    ordering = ("-created_at",)
+    fieldsets = (
+        (None, {"fields": ("at", "until", "request_id", "called", "requested_model", "state", "stream", "estimate")}),
+        ("Who", {"fields": SUBJECTS}),
+        ("Record", {"fields": ("id", "time_zone", "more")}),
+    )
+    readonly_fields = (
+        "at", "until", "request_id", "called", "requested_model", "state", "stream", "estimate", *SUBJECTS, "id", "time_zone",
+        "more",
+    )  # fmt: skip
+    empty_help = "No call is under way. A call is listed here from its start until it ends."
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[NamedChangeList]:
+        return NamedChangeList
+
+    @admin.display(description="Since (UTC)", ordering="created_at")
+    def at(self, row: InFlightRequest) -> str:
+        return display.instant(row.created_at)
+
+    @admin.display(description="Request")
+    def ident(self, row: InFlightRequest) -> str:
+        return display.short_id(row.request_id)
+
+    @admin.display(description="Model")
+    def called(self, row: InFlightRequest) -> str:
+        return format_html('<span title="{}">{}</span>', row.provider, row.model)
+
+    @admin.display(description="Status")
+    def state(self, row: InFlightRequest) -> str:
+        return display.status(row.status, STATUSES)
+
+    @admin.display(description="Deadline (UTC)", ordering="deadline")
+    def until(self, row: InFlightRequest) -> str:
+        return display.instant(row.deadline)
+
+    @admin.display(description="Estimated cost")
+    def estimate(self, row: InFlightRequest) -> str:
+        return display.NOTHING if row.estimated_cost is None else display.cost(row.estimated_cost)
+
+    @admin.display(description="Metadata")
+    def more(self, row: InFlightRequest) -> str:
+        return as_json(row.metadata)

@@ -1,0 +1,161 @@
+"""Rows of every model that the admin shows, as many as asked; and pages read back as a browser would."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from decimal import Decimal
+from html.parser import HTMLParser
+
+from django.contrib.auth.models import Group
+
+from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
+from catalog.models import AIModel, ModelAlias, Provider
+from controlplane.core.ids import now
+from policies.models import Policy
+from tenants.models import APIKey, App, Branch, Tenant, User, UserApp
+from tests.policies.world import World
+
+
+def _key(world, n):
+    return APIKey.objects.issue(tenant=world.tenant, app=world.app(), user=world.user(), name=f"key {n}").key
+
+
+def _user(world, n):
+    return User.objects.create(tenant=world.tenant, email=f"user-{n}@{world.slug}.example", role="viewer")
+
+
+def _access(world, n):
+    return world.app().grant(_user(world, f"of-app-{n}"), by="operator@example.com")
+
+
+def _model(world, n):
+    provider, _ = Provider.objects.get_or_create(slug=f"{world.slug}-models", defaults={"name": "Models"})
+    return AIModel.objects.create(provider=provider, key=f"{world.slug}-model-{n}", name=f"model-{n}")
+
+
+def _alias(world, n):
+    model = AIModel.objects.filter(key=f"{world.slug}-model-0").first() or _model(world, 0)
+    return ModelAlias.objects.create(tenant=world.tenant, alias=f"alias-{n}", model=model)
+
+
+def _request(world, n):
+    failed = n % 5 == 4
+    end = {"status": "failed", "error_code": "timeout", "error": "No answer.", "cost": Decimal(0)} if failed else {}
+    row = {
+        "request_id": f"{world.slug}-request-{n}", "created_at": now() - timedelta(seconds=n + 1), "tenant_id": world.tenant.pk,
+        "app_id": world.app().pk, "branch_id": world.branch().pk, "user_id": world.user().pk, "api_key_id": world.key().pk,
+        "provider": "openai", "model": "openai/gpt-4o", "prompt_tokens": 100 + n, "completion_tokens": n, "latency_ms": 20,
+    }  # fmt: skip
+    InferenceRequest.objects.ingest([row | end])
+    return InferenceRequest.objects.get(request_id=row["request_id"])
+
+
+def _in_flight(world, n):
+    return InFlightRequest.objects.create(
+        request_id=f"{world.slug}-call-{n}", created_at=now(), tenant_id=world.tenant.pk, app_id=world.app().pk,
+        provider="openai", model="openai/gpt-4o", deadline=now() + timedelta(minutes=10), time_zone="UTC",
+    )  # fmt: skip
+
+
+def _dead_letter(world, n):
+    text = f'{{"prompt_tokens": -{n}}}'.encode()
+    return DeadLetter.objects.create(
+        tenant_id=world.tenant.pk, source="usage.csv", row_number=n + 1, request_id=f"{world.slug}-{n}", code="negative",
+        field="prompt_tokens", message="prompt_tokens is negative.", payload=text, payload_bytes=len(text),
+        sha256=hashlib.sha256(text).digest(),
+    )  # fmt: skip
+
+
+def _event(world, n):
+    subjects = {"tenant": world.tenant, "app": world.app(), "branch": world.branch(), "user": world.user()}
+    return AuditLog.objects.record(
+        "tests.event", **subjects, api_key=world.key(), resource=world.tenant, details={"n": n}, reason="a test"
+    )
+
+
+MAKE = {
+    Tenant: lambda world, n: Tenant.objects.create(slug=f"{world.slug}-{n}", name=f"{world.slug} {n}"),
+    App: lambda world, n: App.objects.create(tenant=world.tenant, slug=f"app-{n}", name=f"App {n}"),
+    Branch: lambda world, n: Branch.objects.create(tenant=world.tenant, app=world.app(), code=f"b-{n}", name=f"B {n}"),
+    User: _user,
+    UserApp: _access,
+    APIKey: _key,
+    Policy: lambda world, n: world.policy("budget", name=f"policy {n}", app=world.app(), user=world.user()),
+    Provider: lambda world, n: Provider.objects.create(slug=f"{world.slug}-{n}", name=f"Provider {n}"),
+    AIModel: _model,
+    ModelAlias: _alias,
+    AuditLog: _event,
+    InferenceRequest: _request,
+    InFlightRequest: _in_flight,
+    DeadLetter: _dead_letter,
+    Group: lambda world, n: Group.objects.create(name=f"{world.slug} group {n}"),
+}
+"""How to make row n of a model, in a World of tests.policies."""
+
+LOGS = (AuditLog, InferenceRequest, InFlightRequest, DeadLetter)
+
+
+def make(model, count, slug="acme"):
+    """Rows 0 to count - 1 of a model, of the tenant `slug`; the last one is returned."""
+    world = World(slug)
+    return [MAKE[model](world, n) for n in range(count)][-1]
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it. faults: what breaks the rules of every page, as sentences."""
+
+    VOID = frozenset({"input", "meta", "link", "br", "hr", "img", "option", "col"})
+
+    def __init__(self, response):
+        super().__init__()
+        self.tags, self.headings, self.title, self.inline = [], 0, "", []
+        self._open = []
+        self.html = response.content.decode()
+        self.policy = response.headers.get("Content-Security-Policy", "")
+        self.feed(self.html)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        form = next((opened for name, opened in reversed(self._open) if name == "form"), None)
+        self.tags.append((tag, given, form))
+        self.headings += tag == "h1"
+        self.inline += [f"{tag} {name}=" for name in given if name.startswith("on") or name == "style"]
+        self.inline += [f"{tag} {value}" for value in given.values() if (value or "").lower().startswith("javascript:")]
+        if tag == "style" or (tag == "script" and "src" not in given and given.get("type") != "application/json"):
+            self.inline.append(f"<{tag}>")
+        if tag not in self.VOID:
+            self._open.append((tag, given))
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        if self._open and self._open[-1][0] == "title":
+            self.title += data
+
+    def links(self):
+        return [given["href"] for tag, given, _ in self.tags if tag == "a" and given.get("href")]
+
+    def writing_inputs(self):
+        """Inputs of forms that are posted, but for signing out, the colour of the page and the token against forgery."""
+        typed = {"input", "textarea", "select", "button"}
+        return [
+            (tag, given.get("name"), given.get("type"))
+            for tag, given, form in self.tags
+            if tag in typed and form and form.get("method", "get").lower() == "post" and form.get("id") != "logout-form"
+            and given.get("name") != "csrfmiddlewaretoken"
+        ]  # fmt: skip
+
+    @property
+    def faults(self):
+        checks = [
+            (self.headings == 1, f"{self.headings} h1"),
+            (self.title.strip() and not self.title.strip().startswith("|"), "no title"),
+            ("default-src 'self'" in self.policy and "unsafe" not in self.policy, f"policy {self.policy!r}"),
+            (not self.inline, f"inline: {self.inline}"),
+            ('"delete_selected"' not in self.html, "offers to delete rows"),
+            (not any(link.split("?")[0].endswith("/delete/") for link in self.links()), "links to a delete page"),
+        ]
+        return [sentence for right, sentence in checks if not right]
