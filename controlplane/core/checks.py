@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,29 +65,50 @@ def _relabelled() -> Iterable[CheckMessage]:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """What the database says of itself. endless: no statement_timeout; above: past row security; creates: may make roles."""
+
+    version: int
+    encoding: str
+    endless: bool
+    above: bool
+    creates: bool
+    roles: frozenset[str]
+
+
 @register(Tags.database)
 def check_database(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> Iterable[CheckMessage]:
     """Runs with `check --database` and before `migrate`."""
-    if conf.DATABASE not in (databases or ()):
-        return
-    with connections[conf.DATABASE].cursor() as cursor:
+    return faults_of(read_server(conf.DATABASE)) if conf.DATABASE in (databases or ()) else []
+
+
+def read_server(alias: str) -> Server:
+    with connections[alias].cursor() as cursor:
         cursor.execute(
             "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), "
-            "current_setting('statement_timeout') = '0', r.rolsuper OR r.rolbypassrls, r.rolcreaterole "
+            "current_setting('statement_timeout') = '0', r.rolsuper OR r.rolbypassrls, r.rolcreaterole, "
+            "ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'cp\\_%%') "
             "FROM pg_roles r WHERE r.rolname = current_user"
         )
-        version, encoding, endless, above, creates = cursor.fetchone()
-        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [list(ROLES)])
-        missing = sorted(set(ROLES) - {row[0] for row in cursor.fetchall()})
-    if version < OLDEST_SERVER or encoding != "UTF8":
+        version, encoding, endless, above, creates, roles = cursor.fetchone()
+    return Server(
+        version=version, encoding=encoding, endless=endless, above=above, creates=creates, roles=frozenset(roles)
+    )
+
+
+def faults_of(server: Server) -> Iterable[CheckMessage]:
+    """What is wrong with a server; pure."""
+    missing = [name for name in ROLES if name not in server.roles]
+    if server.version < OLDEST_SERVER or server.encoding != "UTF8":
         yield Error(
-            f"The server is PostgreSQL {version // 10_000} in {encoding}.",
+            f"The server is PostgreSQL {server.version // 10_000} in {server.encoding}.",
             hint="The control plane needs PostgreSQL 15 or newer, and a database in UTF8.",
             id="cp_core.E005",
         )
-    if missing and not creates:
+    if missing and not server.creates:
         yield Error(
             f"The roles {', '.join(missing)} are missing, and this login may not create them.",
             hint="Let an administrator run: "
@@ -94,13 +116,13 @@ def check_database(
             + " GRANT cp_tenant TO <this login>;",
             id="cp_core.E004",
         )
-    if endless:
+    if server.endless:
         yield CheckWarning(
             "statement_timeout is 0: a statement may run for ever.",
             hint="Set DB_STATEMENT_TIMEOUT, or ALTER ROLE … SET statement_timeout.",
             id="cp_core.W007",
         )
-    if above:
+    if server.above:
         yield CheckWarning(
             "The login is a superuser or bypasses row security: a tenant's scope still holds, but nothing else does.",
             hint="Use a login without SUPERUSER and BYPASSRLS that owns the tables.",
