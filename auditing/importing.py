@@ -7,30 +7,18 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from auditing.deadletters import RawRow
 from auditing.errors import InvalidImport
-from auditing.ingest import RawRow
+from auditing.reading import FORMATS, Lines, raw, reader
 from auditing.validation import FIELDS
 
 Row = Mapping[str, Any] | RawRow
-
-_WHOLE = frozenset(
-    {
-        "prompt_tokens",
-        "completion_tokens",
-        "cached_tokens",
-        "cache_write_tokens",
-        "reasoning_tokens",
-        "latency_ms",
-        "ttft_ms",
-    }
-)
-_FORMATS = ("iso", "epoch_s", "epoch_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +33,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class UsageFile:
-    """A file ready to be read. digest: its SHA-256 in hex. unused: its fields that nothing reads."""
+    """A file ready to be read. digest: its SHA-256 in hex. unused: its fields that nothing reads. lines: their number.
+
+    columns: where each column of ours comes from. constants: values of every row, which win. shift: added to created_at.
+    """
 
     path: Path
     digest: str
@@ -54,14 +45,12 @@ class UsageFile:
     prefix: str
     constants: dict[str, Any] = field(default_factory=dict)
     shift: timedelta = timedelta(0)
+    lines: int = 0
 
     def rows(self) -> Iterator[tuple[int, Row]]:
         """Line number and row, as `ingest` takes them; a line that is no row comes as RawRow."""
-        build = _builder(self)
         with self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            lines = _json_lines(file) if _is_json(self.path) else _csv_lines(file)
-            for number, line in lines:
-                yield number, line if isinstance(line, RawRow) else build(number, line)
+            yield from _json_rows(self, file) if _is_json(self.path) else _csv_rows(self, file)
 
 
 AZURE = {
@@ -97,17 +86,59 @@ def open_usage(
         raise InvalidImport(
             message=f"{path.name} has no column {', '.join(missing)}. Its columns: {', '.join(fields)}."
         )
-    if "created_at" not in columns and "created_at" not in constants:
-        raise InvalidImport(
-            message=f"{path.name} says nowhere when a call was made. Its columns: {', '.join(fields)}. "
-            "Name the one to read with --map."
-        )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _check_given(path, columns, constants)
+    digest, lines = _digest(path)
     used = {column.field for column in columns.values()}
     prefix = f"{'azure' if columns is AZURE else 'file'}:{digest[:12]}:"
     unused = tuple(name for name in fields if name not in used)
-    return UsageFile(path, digest, columns, unused, prefix, dict(constants), shift)
+    return UsageFile(path, digest, columns, unused, prefix, dict(constants), shift, lines)
+
+
+def read_constants(pairs: Mapping[str, str]) -> dict[str, Any]:
+    """Constants as people type them (`stream=true`), read as a cell of that column. Raises InvalidImport."""
+    for name in pairs:
+        if name not in FIELDS or name in ("request_id", "tenant_id"):
+            raise InvalidImport(message=f"A constant cannot fill {name!r}. Choose from {', '.join(_settable())}.")
+    return {name: reader(name)(text) for name, text in pairs.items()}
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises InvalidImport."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidImport(message=f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    except ValueError as error:
+        raise InvalidImport(message=f"The mapping {path.name} is no JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise InvalidImport(message=f'The mapping {path.name} is no JSON object: write {{"created_at": "ts", …}}.')
+    return found
+
+
+def _settable() -> list[str]:
+    return [name for name in FIELDS if name not in ("request_id", "tenant_id")]
+
+
+def _check_given(path: Path, columns: Mapping[str, Column], constants: Mapping[str, Any]) -> None:
+    """What every row needs must come from somewhere, or all of them would be refused."""
+    for name, what, how in (
+        ("created_at", "when a call was made", "Name the column to read with --map"),
+        ("provider", "whose model was called", "Name it with --model"),
+        ("model", "which model was called", "Name it with --model"),
+    ):
+        if name not in columns and name not in constants:
+            known = ", ".join(_fields(path))[:300]
+            raise InvalidImport(message=f"{path.name} says nowhere {what}. {how}. Its columns: {known}.")
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    """SHA-256 in hex, and the number of line ends."""
+    digest, lines = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            lines += block.count(b"\n")
+    return digest.hexdigest(), lines
 
 
 def _fields(path: Path) -> list[str]:
@@ -125,8 +156,10 @@ def _fields(path: Path) -> list[str]:
         raise InvalidImport(message=f"{path} cannot be read: {error.strerror}. Check the path.") from error
     except (ValueError, RecursionError, csv.Error):
         raise InvalidImport(message=f"{path.name} does not begin as a CSV or JSON lines file in UTF-8.") from None
-    if not fields:
+    if not any(fields):
         raise InvalidImport(message=f"{path.name} is empty, or its first line names no columns.")
+    if not all(name.isprintable() for name in fields):
+        raise InvalidImport(message=f"{path.name} does not begin as a CSV or JSON lines file in UTF-8.")
     return fields
 
 
@@ -138,14 +171,14 @@ def _columns(mapping: Mapping[str, Any]) -> dict[str, Column]:
                 message=f"The mapping fills {name!r}, which a request does not have. Choose from {', '.join(FIELDS)}."
             )
         given = {"field": entry} if isinstance(entry, str) else entry
-        if not isinstance(given, dict) or not given.keys() <= {"field", "value", "format", "zone"}:
+        if not _is_column(given):
             raise InvalidImport(
                 message=f"The mapping of {name} needs a field or a value, and may have a format and a zone."
             )
         column = Column(**given)
-        if column.format not in _FORMATS:
+        if column.format not in FORMATS:
             raise InvalidImport(
-                message=f"The format {column.format!r} of {name} is unknown: choose from {', '.join(_FORMATS)}."
+                message=f"The format {column.format!r} of {name} is unknown: choose from {', '.join(FORMATS)}."
             )
         try:
             ZoneInfo(column.zone)
@@ -155,95 +188,84 @@ def _columns(mapping: Mapping[str, Any]) -> dict[str, Column]:
     return columns
 
 
-def _builder(usage: UsageFile) -> Callable[[int, Mapping[str, Any]], dict[str, Any]]:
-    readers = {name: (column.field, column.value, _reader(name, column)) for name, column in usage.columns.items()}
-
-    def build(number: int, line: Mapping[str, Any]) -> dict[str, Any]:
-        row = {}
-        for name, (source, value, read) in readers.items():
-            given = line.get(source) if source else value
-            row[name] = read(given) if isinstance(given, str) else given
-        row.update(usage.constants)
-        row.setdefault("request_id", f"{usage.prefix}{number}")
-        at = row.get("created_at")
-        if usage.shift and isinstance(at, datetime):
-            row["created_at"] = at + usage.shift
-        return row
-
-    return build
+def _is_column(given: Any) -> bool:
+    return (
+        isinstance(given, dict)
+        and given.keys() <= {"field", "value", "format", "zone"}
+        and ("field" in given) != ("value" in given)
+        and all(isinstance(value, str) for name, value in given.items() if name != "value")
+    )
 
 
-def _reader(name: str, column: Column) -> Callable[[str], Any]:
-    """From a cell's text to a value; text that does not fit stays text, for validation to name it."""
-    if name == "created_at":
-        zone = UTC if column.zone == "UTC" else ZoneInfo(column.zone)
-        return lambda text: _instant(text, column.format, zone)
-    if name in _WHOLE:
-        return _whole
-    if name == "cost":
-        return _decimal
-    if name == "stream":
-        return lambda text: {"true": True, "1": True, "false": False, "0": False, "": None}.get(text.lower(), text)
-    return lambda text: text or None
+def _readers(usage: UsageFile) -> tuple[dict[str, Any], dict[str, tuple[str, Callable[[str], Any]]]]:
+    """Values that are the same in every row, and the field and reader of each column of the others."""
+    fixed: dict[str, Any] = {}
+    readers = {}
+    for name, column in usage.columns.items():
+        read = reader(name, column.format, column.zone)
+        if column.field:
+            readers[name] = (column.field, read)
+        else:
+            fixed[name] = read(column.value) if isinstance(column.value, str) else column.value
+    fixed |= usage.constants
+    return fixed, {name: how for name, how in readers.items() if name not in usage.constants}
 
 
-def _instant(text: str, format: str, zone: Any) -> Any:
-    try:
-        if format == "iso":
-            instant = datetime.fromisoformat(text)
-            return instant if instant.tzinfo else instant.replace(tzinfo=zone)
-        seconds = Decimal(text) / (1000 if format == "epoch_ms" else 1)
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(seconds * 1_000_000))
-    except (ValueError, InvalidOperation, OverflowError):
-        return text
-
-
-def _whole(text: str) -> Any:
-    try:
-        return int(text) if text.strip().lstrip("+-").isdecimal() else text or None
-    except ValueError:  # "--5", or over 4,300 digits
-        return text
-
-
-def _decimal(text: str) -> Any:
-    try:
-        return Decimal(text) if text else None
-    except InvalidOperation:
-        return text
-
-
-def _csv_lines(file: TextIO) -> Iterator[tuple[int, Mapping[str, Any] | RawRow]]:
-    reader = csv.reader(file)
-    header = [name.strip() for name in next(reader)]
-    while True:
+def _finish(usage: UsageFile, number: int, row: dict[str, Any]) -> None:
+    if not row.get("request_id"):
+        row["request_id"] = f"{usage.prefix}{number}"
+    if usage.shift and isinstance(row.get("created_at"), datetime):
         try:
-            cells = next(reader)
+            row["created_at"] += usage.shift
+        except OverflowError:
+            row["created_at"] = f"{row['created_at']} shifted by {usage.shift}"
+
+
+def _csv_rows(usage: UsageFile, file: TextIO) -> Iterator[tuple[int, Row]]:
+    lines = Lines(file)
+    records = csv.reader(lines)
+    header = [name.strip() for name in next(records)]
+    fixed, readers = _readers(usage)
+    cells_of = [(name, header.index(field), read) for name, (field, read) in readers.items()]
+    width = len(header)
+    while True:
+        lines.mark()
+        try:
+            cells = next(records)
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num, RawRow(b"", "malformed_line", f"The line cannot be read: {error}.")
+            yield lines.reject(f"The line cannot be read: {error}.")
             continue
-        if len(cells) == len(header):
-            yield reader.line_num, dict(zip(header, cells, strict=True))
+        if len(cells) == width:
+            row = fixed.copy()
+            for name, at, read in cells_of:
+                row[name] = read(cells[at])
+            number = lines.number
+            _finish(usage, number, row)
+            yield number, row
         elif cells:
-            line = ",".join(cells).encode("utf-8", "surrogateescape")
-            yield (
-                reader.line_num,
-                RawRow(line, "malformed_line", f"The line has {len(cells)} cells, the header {len(header)}."),
-            )
+            yield lines.reject(f"The line has {len(cells)} cells, the header {width}.")
 
 
-def _json_lines(file: TextIO) -> Iterator[tuple[int, Mapping[str, Any] | RawRow]]:
+def _json_rows(usage: UsageFile, file: TextIO) -> Iterator[tuple[int, Row]]:
+    fixed, readers = _readers(usage)
     for number, line in enumerate(file, 1):
         try:
-            row = json.loads(line, parse_float=Decimal)
-        except (ValueError, RecursionError):  # no JSON, a number of over 4,300 digits, or nested without end
-            row = None
-        if isinstance(row, dict):
+            given = json.loads(line, parse_float=Decimal)
+        except (ValueError, RecursionError):
+            given = None
+        if isinstance(given, dict):
+            row = fixed.copy()
+            for name, (source, read) in readers.items():
+                value = given.get(source)
+                if name == "created_at" and isinstance(value, int | Decimal):
+                    value = str(value)  # an epoch
+                row[name] = read(value) if isinstance(value, str) else value
+            _finish(usage, number, row)
             yield number, row
         elif line.strip():
-            raw = line.rstrip("\n").encode("utf-8", "surrogateescape")
-            yield number, RawRow(raw, "malformed_line", "The line is no JSON object.")
+            yield number, RawRow(raw(line), "malformed_line", "The line is no JSON object.")
 
 
 def _is_json(path: Path) -> bool:

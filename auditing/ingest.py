@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -15,13 +13,14 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
+from auditing.deadletters import Origin, RawRow, keep_aside
 from auditing.directory import directory
 from auditing.errors import AuditUnavailable
-from auditing.redaction import clean, redact, redact_text
-from auditing.validation import COLUMNS, Fact, Refusal, validate
+from auditing.redaction import redact_text
+from auditing.validation import COLUMNS, Fact, Refusal, Validator
 from controlplane.core import partitions
 from controlplane.core.bulk import BadRow, stage
-from controlplane.core.ids import NIL, now, uuid7
+from controlplane.core.ids import NIL, now
 
 LOG = partitions.PartitionedLog("cp_auditing_inferencerequest", local_unique=("tenant_id", "request_id"))
 
@@ -48,18 +47,15 @@ class IngestResult:
     rejected: int = 0
     rejections: list[Rejection] = field(default_factory=list)
 
+    def reject(self, refused: Sequence[tuple[int, Refusal]]) -> None:
+        """Count refused rows, by number."""
+        self.rejected += len(refused)
+        room = MAX_REJECTIONS - len(self.rejections)
+        self.rejections += [Rejection(number, why.code, why.field, why.message) for number, why in refused[:room]]
+
     @property
     def read(self) -> int:
         return self.inserted + self.duplicates + self.rejected
-
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """A row of a file that could not be read as a row at all: its line, and why."""
-
-    line: bytes
-    code: str
-    message: str
 
 
 _Numbered = tuple[int, Mapping[str, Any] | RawRow]
@@ -73,12 +69,14 @@ def ingest(
     historical: bool = False,
     batch_size: int = 5000,
     progress: Callable[[int], None] | None = None,
+    tenant_id: UUID = NIL,
     using: str,
 ) -> IngestResult:
     """Write finished calls; rows: (number, mapping keyed by column), read once, at most `batch_size` of them held.
 
     source: `ingest` or `import`. origin: where the rows come from, for the dead letters (default: source). historical:
-    created_at may be older than 35 days, to 2020. progress: called with the rows read so far.
+    created_at may be older than 35 days, to 2020. progress: called with the rows read so far. tenant_id: whose dead letter a
+    row is that does not say it.
     The same request twice (equal model, status, tokens, cost) is a duplicate, however often it is given; another one
     under the same request id is rejected as `conflicting_duplicate`. A rejected row is kept whole in DeadLetter, once.
     Each batch is one transaction. Raises AuditUnavailable, with `.result` so far, when the database is gone: running
@@ -88,7 +86,7 @@ def ingest(
     remaining = iter(rows)
     while batch := list(islice(remaining, batch_size)):
         try:
-            _write_batch(batch, result, source, origin or source, historical, using)
+            _write_batch(batch, result, source, Origin(origin or source, tenant_id), historical, using)
         except (OperationalError, InterfaceError) as error:
             unavailable = AuditUnavailable(
                 message=f"The database is away after {result.read} rows. Run the same import again: it continues."
@@ -101,32 +99,54 @@ def ingest(
 
 
 def _write_batch(
-    batch: list[_Numbered], result: IngestResult, source: str, origin: str, historical: bool, using: str
+    batch: list[_Numbered], result: IngestResult, source: str, origin: Origin, historical: bool, using: str
 ) -> None:
     present = now()
-    zones = _zones(batch)
+    facts, refused = _judge(batch, present, source, historical)
+    months = {(fact.created_at.year, fact.created_at.month) for _, fact in facts}
+    partitions.ensure(LOG, present, months=[date(year, month, 1) for year, month in months], using=using)
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        inserted, duplicates, more = _write_or_bisect(cursor, facts, using)
+        refused = sorted([*refused, *more], key=lambda pair: pair[0])
+        given = dict(batch) if refused else {}
+        keep_aside(cursor, [(number, refusal, given[number]) for number, refusal in refused], origin)
+    result.inserted += inserted
+    result.duplicates += duplicates
+    result.reject(refused)
+
+
+def examine(
+    rows: Iterable[_Numbered], *, historical: bool = False, progress: Callable[[int], None] | None = None
+) -> IngestResult:
+    """What `ingest` would refuse of rows by looking at them alone, with nothing written; inserted: those it would try."""
+    result = IngestResult()
+    remaining = iter(rows)
+    while batch := list(islice(remaining, 5000)):
+        facts, refused = _judge(batch, now(), "import", historical)
+        result.inserted += len(facts)
+        result.reject(refused)
+        if progress:
+            progress(result.read)
+    return result
+
+
+def _judge(
+    batch: list[_Numbered], present: datetime, source: str, historical: bool
+) -> tuple[list[tuple[int, Fact]], list[tuple[int, Refusal]]]:
+    """The facts that the rows of a batch state, and why the others are refused."""
+    check = Validator(present=present, zones=_zones(batch), source=source, historical=historical).check
     facts: list[tuple[int, Fact]] = []
     refused: list[tuple[int, Refusal]] = []
     for number, row in batch:
         if isinstance(row, RawRow):
             refused.append((number, Refusal(row.code, "", row.message)))
             continue
-        checked = validate(row, present=present, zones=zones, source=source, historical=historical)
+        checked = check(row)
         if isinstance(checked, Fact):
             facts.append((number, checked))
         else:
             refused.append((number, checked))
-    given = dict(batch)
-    partitions.ensure(LOG, present, months={partitions.month_of(fact.created_at) for _, fact in facts}, using=using)
-    with transaction.atomic(using=using), connections[using].cursor() as cursor:
-        inserted, duplicates, more = _write_or_bisect(cursor, facts, using)
-        refused = sorted([*refused, *more], key=lambda pair: pair[0])
-        _keep_aside(cursor, [(number, refusal, given[number]) for number, refusal in refused], origin)
-    result.inserted += inserted
-    result.duplicates += duplicates
-    result.rejected += len(refused)
-    room = MAX_REJECTIONS - len(result.rejections)
-    result.rejections += [Rejection(number, r.code, r.field, r.message) for number, r in refused[:room]]
+    return facts, refused
 
 
 _Written = tuple[int, int, list[tuple[int, Refusal]]]
@@ -187,8 +207,12 @@ _COMPARE = """
 
 
 def _write(cursor: CursorWrapper, facts: list[tuple[int, Fact]]) -> _Written:
-    stage(cursor, "cp_ingest", LOG.table, COLUMNS, (fact.values for _, fact in facts))
-    low, high = UUID(int=min(f.id.int for _, f in facts)), UUID(int=max(f.id.int for _, f in facts))
+    columns = dict(zip(COLUMNS, zip(*(fact.values for _, fact in facts), strict=True), strict=True))
+    # columns that no row of the batch fills, a third or more as a rule, are not sent
+    filled = [name for name, values in columns.items() if any(value is not None for value in values)]
+    stage(cursor, "cp_ingest", LOG.table, COLUMNS, zip(*(columns[name] for name in filled), strict=True), filled)
+    numbers = [fact.id.int for _, fact in facts]
+    low, high = UUID(int=min(numbers)), UUID(int=max(numbers))
     known = _already_next_door(cursor, facts, low, high)
     cursor.execute(_INSERT)
     inserted = cursor.rowcount
@@ -219,7 +243,8 @@ def _already_next_door(
     near = [
         fact
         for _, fact in facts
-        if partitions.month_of(fact.created_at - _BORDER) != partitions.month_of(fact.created_at + _BORDER)
+        if not 2 < fact.created_at.day < 27  # what follows is exact, and dear
+        and partitions.month_of(fact.created_at - _BORDER) != partitions.month_of(fact.created_at + _BORDER)
     ]
     if not near:
         return {}
@@ -242,45 +267,12 @@ def _month_edges(low: UUID, high: UUID) -> tuple[UUID, UUID]:
 
 def _zones(batch: list[_Numbered]) -> dict[UUID, str]:
     """Time zones of the tenants that a batch names; a tenant that is not there is unknown."""
-    ids = set()
+    ids, last = set(), None
     for _, row in batch:
-        if isinstance(row, Mapping):
+        if not isinstance(row, RawRow) and (tenant := row.get("tenant_id")) is not last:
+            last = tenant
             try:
-                ids.add(row["tenant_id"] if isinstance(row["tenant_id"], UUID) else UUID(str(row["tenant_id"])))
-            except (KeyError, ValueError):
+                ids.add(tenant if isinstance(tenant, UUID) else UUID(str(tenant)))
+            except ValueError:
                 continue
     return {id: facts.time_zone for id, facts in directory().tenants(ids).items()}
-
-
-def _keep_aside(
-    cursor: CursorWrapper, refused: list[tuple[int, Refusal, Mapping[str, Any] | RawRow]], origin: str
-) -> None:
-    letters = [_letter(number, refusal, row, origin) for number, refusal, row in refused]
-    cursor.executemany(
-        "INSERT INTO cp_auditing_deadletter (id, tenant_id, source, row_number, request_id, code, field, message, "
-        "payload, payload_bytes, sha256, resolution, resolved_by) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', '') "
-        "ON CONFLICT (tenant_id, source, row_number, sha256) DO NOTHING",
-        letters,
-    )
-
-
-_PAYLOAD_LIMIT = 16 * 1024 * 1024
-
-
-def _letter(number: int, refusal: Refusal, row: Mapping[str, Any] | RawRow, origin: str) -> list[Any]:
-    tenant, request_id = NIL, ""
-    if isinstance(row, RawRow):
-        payload = str(redact(row.line.decode("utf-8", "replace"))).encode()
-    else:
-        whole = redact({str(name): value for name, value in row.items()})
-        payload = json.dumps(whole, default=str, ensure_ascii=False, skipkeys=True).encode("utf-8", "replace")
-        request_id = clean(str(row.get("request_id") or ""))[:200]
-        try:
-            tenant = UUID(str(row.get("tenant_id")))
-        except ValueError:
-            tenant = NIL
-    return [
-        uuid7(), tenant, clean(origin)[:300], number, request_id, refusal.code, clean(refusal.field), clean(refusal.message),
-        payload[:_PAYLOAD_LIMIT], len(payload), hashlib.sha256(payload).digest(),
-    ]  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -40,8 +40,9 @@ class Refusal:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
+    """A row that may be written. values: in the order of COLUMNS."""
+
     id: UUID
     tenant_id: UUID
     request_id: str
@@ -54,63 +55,85 @@ class _Refused(Exception):
         self.refusal = Refusal(code, field, redact_text(message))
 
 
+class Validator:
+    """Judges rows against one present.
+
+    zones: time zones of known tenants by id. historical: created_at may go back to 2020. source: `ingest` or `import`.
+    """
+
+    __slots__ = ("_latest", "_oldest", "_source", "_tenants")
+
+    def __init__(self, *, present: datetime, zones: Mapping[UUID, str], source: str, historical: bool) -> None:
+        self._latest = present + MAX_AHEAD
+        self._oldest = FIRST if historical else present - MAX_AGE
+        self._tenants = {tenant: (zone, tenant.bytes + b"\x00") for tenant, zone in zones.items()}
+        self._source = source
+
+    def check(self, row: Mapping[str, Any]) -> Fact | Refusal:
+        """The fact that a row states, or why it is refused.
+
+        row: columns by name; needs request_id, created_at, tenant_id, provider, model. status defaults to completed,
+        cost to None (unpriced). Codes: docs/usage-import.md.
+        """
+        try:
+            return self._fact(row)
+        except _Refused as refused:
+            return refused.refusal
+
+    def _fact(self, row: Mapping[str, Any]) -> Fact:
+        if not row.keys() <= _READERS.keys():
+            name = str(next(name for name in row if name not in _READERS))[:64]
+            raise _Refused("unknown_field", name, f"There is no field {name!r} in a request.")
+        v = _NOTHING.copy()
+        for name, value in row.items():
+            if value is not None:
+                v[name] = _READERS[name](name, value)
+        for name in _NEEDED:
+            if v[name] is None:
+                raise _Refused("missing_field", name, f"{name} is missing.")
+        tenant, created, request_id, model = v["tenant_id"], v["created_at"], v["request_id"], v["model"]
+        known = self._tenants.get(tenant)
+        if known is None:
+            raise _Refused("unknown_tenant", "tenant_id", f"No tenant has the id {tenant}.")
+        zone, seed = known
+        if not self._oldest <= created <= self._latest:
+            raise _wrong_time(created, self._oldest)
+        if v["cached_tokens"] or v["cache_write_tokens"] or v["reasoning_tokens"]:
+            _check_parts(v)
+        cost, asked = v["cost"], v["requested_model"]
+        id = uuid7_of(created, seed + request_id.encode())
+        values = (
+            id, created, request_id, tenant, v["app_id"], v["branch_id"], v["user_id"], v["api_key_id"], v["provider"],
+            model, asked if asked != model else None, v["status"] or "completed", v["prompt_tokens"],
+            v["completion_tokens"], v["cached_tokens"], v["cache_write_tokens"], v["reasoning_tokens"],
+            redact(v["other_units"]), cost, "unpriced" if cost is None else "priced", v["price_id"],
+            v["cost_breakdown"], v["latency_ms"], v["ttft_ms"], v["stream"] or False, v["error_code"] or "",
+            redact_text(v["error"])[:2000] if v["error"] else "", zone, _local_date(created, zone), self._source,
+            redact(v["metadata"]),
+        )  # fmt: skip
+        return Fact(id, tenant, request_id, created, values)
+
+
 def validate(
     row: Mapping[str, Any], *, present: datetime, zones: Mapping[UUID, str], source: str, historical: bool
 ) -> Fact | Refusal:
-    """The fact that a row states, or why it is refused.
-
-    row: columns by name; needs request_id, created_at, tenant_id, provider, model. status defaults to completed, cost
-    to None (unpriced). zones: time zones of known tenants by id. Codes: docs/usage-import.md.
-    """
-    try:
-        return _fact(row, present, zones, source, historical)
-    except _Refused as refused:
-        return refused.refusal
+    """One row judged alone; see Validator."""
+    return Validator(present=present, zones=zones, source=source, historical=historical).check(row)
 
 
-def _fact(row: Mapping[str, Any], present: datetime, zones: Mapping[UUID, str], source: str, historical: bool) -> Fact:
-    for name in row:
-        if name not in _READERS:
-            raise _Refused("unknown_field", str(name)[:64], f"There is no field {str(name)[:64]!r} in a request.")
-    v = {name: read(name, row.get(name)) for name, read in _READERS.items()}
-    for name in ("request_id", "created_at", "tenant_id", "provider", "model"):
-        if v[name] is None:
-            raise _Refused("missing_field", name, f"{name} is missing.")
-    tenant, created = v["tenant_id"], v["created_at"]
-    if tenant not in zones:
-        raise _Refused("unknown_tenant", "tenant_id", f"No tenant has the id {tenant}.")
-    _check_time(created, present, historical)
-    _check_parts(v)
-    zone = zones[tenant]
-    cost: Decimal | None = v["cost"]
-    breakdown = v["cost_breakdown"]
-    id = uuid7_of(created, tenant.bytes + b"\x00" + v["request_id"].encode())
-    values = (
-        id, created, v["request_id"], tenant, v["app_id"], v["branch_id"], v["user_id"], v["api_key_id"], v["provider"],
-        v["model"], v["requested_model"] if v["requested_model"] != v["model"] else None, v["status"] or "completed",
-        v["prompt_tokens"], v["completion_tokens"], v["cached_tokens"], v["cache_write_tokens"], v["reasoning_tokens"],
-        redact(v["other_units"]), cost, "unpriced" if cost is None else "priced", v["price_id"], breakdown,
-        v["latency_ms"], v["ttft_ms"], bool(v["stream"]), v["error_code"] or "", redact_text(v["error"] or "")[:2000],
-        zone, _local_date(created, zone), source, redact(v["metadata"]),
-    )  # fmt: skip
-    return Fact(id, tenant, v["request_id"], created, values)
-
-
-def _check_time(created: datetime, present: datetime, historical: bool) -> None:
-    if created > present + MAX_AHEAD:
-        raise _Refused("created_at_in_future", "created_at", f"created_at {created.isoformat()} lies in the future.")
-    oldest = FIRST if historical else present - MAX_AGE
+def _wrong_time(created: datetime, oldest: datetime) -> _Refused:
     if created < oldest:
-        raise _Refused(
+        return _Refused(
             "created_at_too_old", "created_at", f"created_at {created.isoformat()} is before {oldest:%Y-%m-%d}."
         )
+    return _Refused("created_at_in_future", "created_at", f"created_at {created.isoformat()} lies in the future.")
 
 
 def _check_parts(v: Mapping[str, Any]) -> None:
-    cached = (v["cached_tokens"] or 0) + (v["cache_write_tokens"] or 0)
-    for total, part in (("prompt_tokens", cached), ("completion_tokens", v["reasoning_tokens"] or 0)):
-        if v[total] is not None and part > v[total]:
-            raise _Refused("parts_exceed_total", total, f"{total} is {v[total]}, but its parts add up to {part}.")
+    for total, parts in _PARTS:
+        whole = v[total]
+        if whole is not None and (part := sum([v[name] or 0 for name in parts])) > whole:
+            raise _Refused("parts_exceed_total", total, f"{total} is {whole}, but its parts add up to {part}.")
 
 
 @lru_cache(maxsize=64)
@@ -184,6 +207,8 @@ def _instant(name: str, value: Any) -> datetime | None:
         return None
     if not isinstance(value, datetime):
         raise _Refused("wrong_type", name, f"{name} is {value!r}: a datetime is needed.")
+    if value.tzinfo is UTC:
+        return value
     if value.tzinfo is None:
         raise _Refused("naive_datetime", name, f"{name} {value.isoformat()} has no time zone.")
     try:
@@ -274,5 +299,9 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "error": _text(2000),
     "metadata": _object(4096),
 }
+_NOTHING: dict[str, Any] = dict.fromkeys(_READERS)
+_NEEDED = ("request_id", "created_at", "tenant_id", "provider", "model")
+_PARTS = (("prompt_tokens", ("cached_tokens", "cache_write_tokens")), ("completion_tokens", ("reasoning_tokens",)))
+
 FIELDS = tuple(_READERS)
 """Names that a row may have."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, models
 
@@ -72,6 +73,41 @@ class Command(BaseCommand):
             self.say("There is none.")
         if after is not None:
             self.say(f"There are more: go on with --after {after}")
+
+
+class Progress:
+    """How far a command is, on stderr: a bar that is drawn anew on a terminal, else a line each 10 s.
+
+    name: what is being done; total: its steps, roughly; 0 = unknown. Called with the steps done so far. clock: seconds.
+    """
+
+    def __init__(
+        self, stream: OutputWrapper, name: str, total: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream, self._name, self._total, self._clock = stream, name, total, clock
+        self._drawn = stream.isatty()
+        self._began = self._last = clock()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._drawn:
+            self._stream.write("\r\x1b[K", ending="")
+
+    def __call__(self, done: int) -> None:
+        moment = self._clock()
+        if moment - self._last < (0.1 if self._drawn else 10):
+            return
+        self._last = moment
+        rate = f"{done:,} rows, {done / max(moment - self._began, 1e-9):,.0f}/s"
+        share = min(done / self._total, 1) if self._total else 0.0
+        if self._drawn:
+            bar = "█" * int(share * 30)
+            self._stream.write(f"\r\x1b[K{self._name} {bar:<30} {share:4.0%} {rate}", ending="")
+        else:
+            self._stream.write(f"{self._name}: {f'{share:.0%}, ' if self._total else ''}{rate}")
+        self._stream.flush()
 
 
 def add_page_arguments(parser: argparse.ArgumentParser, cursor: str, type: Callable[[str], Any] = str) -> None:
