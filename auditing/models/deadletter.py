@@ -1,8 +1,37 @@
 from __future__ import annotations
 
+from collections import Counter
+from typing import Self
+
 from django.db import models
 
+from auditing.context import audit_context
+from auditing.errors import InvalidRow
+from auditing.models.auditlog import AuditLog
 from controlplane.core.fields import created_at_field, id_field
+from controlplane.core.ids import now
+
+
+class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
+    def waiting(self) -> Self:
+        """Those that nobody has dealt with."""
+        return self.filter(resolution="")
+
+    def discard(self, by: str, reason: str) -> int:
+        """Note that nothing will be done about these that wait, as one event for each tenant. Returns their number.
+
+        by: label of who decides it. Raises InvalidRow for a blank reason.
+        """
+        if not reason.strip():
+            raise InvalidRow(message="Say why they are discarded: this is kept in the audit log.")
+        with audit_context(reason=reason):
+            waiting = list(self.waiting().select_for_update().order_by("pk").values_list("pk", "tenant_id", "source"))
+            ids = [id for id, *_ in waiting]
+            self.model.objects.filter(pk__in=ids).update(resolution="discarded", resolved_at=now(), resolved_by=by)
+            for tenant in sorted({tenant for _, tenant, _ in waiting}):
+                sources = Counter(source for _, owner, source in waiting if owner == tenant)
+                AuditLog.objects.record("deadletter.discarded", tenant=tenant, details={"sources": dict(sources)})
+        return len(ids)
 
 
 class DeadLetter(models.Model):
@@ -30,6 +59,8 @@ class DeadLetter(models.Model):
     resolved_at = models.DateTimeField(null=True)
     resolution = models.CharField(max_length=9, choices=Resolution, default="", blank=True)
     resolved_by = models.TextField(default="")
+
+    objects = DeadLetterQuerySet.as_manager()
 
     class Meta:
         db_table_comment = "A row that a log refused, whole, with the reason"
