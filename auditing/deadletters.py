@@ -11,8 +11,8 @@ from uuid import UUID
 
 from django.db.backends.utils import CursorWrapper
 
+from auditing.columns import Refusal
 from auditing.redaction import clean, redact
-from auditing.validation import Refusal
 from controlplane.core.ids import uuid7
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, TextIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from auditing.columns import FIELDS
 from auditing.deadletters import RawRow
 from auditing.errors import InvalidImport
 from auditing.reading import FORMATS, Lines, raw, reader
-from auditing.validation import FIELDS
 
 Row = Mapping[str, Any] | RawRow
 
@@ -143,7 +143,7 @@ def _digest(path: Path) -> tuple[str, int]:
 
 def _fields(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             if not _is_json(path):
                 header = next(csv.reader(file), [])
                 if len(set(header)) < len(header):

@@ -13,11 +13,12 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 
+from auditing.columns import Refusal
 from auditing.deadletters import Origin, RawRow, keep_aside
 from auditing.directory import directory
 from auditing.errors import AuditUnavailable
 from auditing.redaction import redact_text
-from auditing.validation import COLUMNS, Fact, Refusal, Validator
+from auditing.validation import COLUMNS, Fact, Validator
 from controlplane.core import partitions
 from controlplane.core.bulk import BadRow, stage
 from controlplane.core.ids import NIL, now
