@@ -53,7 +53,13 @@ class Command(commands.Command):
             files = self.opened(file, options)
         except InvalidImport as error:
             raise CommandError(error.message, returncode=COULD_NOT_RUN) from error
-        results = [(usage, self.read(usage, options["dry_run"])) for usage in files]
+        results = []
+        for usage in files:
+            result = self.read(usage, options["dry_run"])
+            line = self.tell(usage.path.name, result, options["dry_run"])
+            results.append((usage, result))
+            if not options["json"]:
+                self.stdout.write(line)
         if options["json"]:
             self.write_json({"dry_run": options["dry_run"], "files": [record(*result) for result in results]})
         rejected = sum(result.rejected for _, result in results)
@@ -85,17 +91,17 @@ class Command(commands.Command):
             details = {"file": name, "sha256": usage.digest, **counts(result)}
             with audit_context(actor=command_actor(self.name)):
                 AuditLog.objects.record("usage.imported", tenant=tenant, app=usage.constants["app_id"], details=details)
-        self.tell(name, result, dry_run)
         return result
 
-    def tell(self, name: str, result: IngestResult, dry_run: bool) -> None:
+    def tell(self, name: str, result: IngestResult, dry_run: bool) -> str:
+        """Name the refused rows on stderr; returns the closing sentence."""
         for refused in result.rejections[:SHOWN]:
             self.say(f"{name}, line {refused.row}: {refused.code}: {refused.message}")
         if result.rejected > SHOWN:
             self.say(f"{name}: and {result.rejected - SHOWN:,} more")
         done = f"{result.inserted:,} to import" if dry_run else f"{result.inserted:,} imported"
         known = "" if dry_run else f", {result.duplicates:,} known already"
-        self.say(f"{name}: {result.read:,} rows: {done}{known}, {result.rejected:,} refused")
+        return f"{name}: {result.read:,} rows: {done}{known}, {result.rejected:,} refused"
 
 
 def subjects(tenant: str, app: str) -> dict[str, Any]:
