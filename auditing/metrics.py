@@ -125,12 +125,15 @@ def metrics(tenant_id: UUID, start: datetime, end: datetime, *, using: str) -> M
     )  # fmt: skip
 
 
-def totals(tenant_id: UUID | None, start: datetime, end: datetime, by: tuple[str, ...], *, using: str) -> list[Total]:
+def totals(
+    tenant_id: UUID | None, start: datetime, end: datetime, by: tuple[str, ...], *, zone: str | None = None, using: str
+) -> list[Total]:
     """See InferenceRequest.objects.totals. Raises InvalidWindow for a group that there is not."""
     unknown = [name for name in by if name not in _GROUPS]
     if unknown or not by:
         raise InvalidWindow("unknown_group", f"Totals cannot be grouped by {unknown}: choose from {sorted(_GROUPS)}.")
-    keys = sql.SQL(", ").join(sql.SQL(_GROUPS[name]) for name in by)
+    groups = _GROUPS if zone is None else {**_GROUPS, "day": "(created_at AT TIME ZONE %(zone)s)::date"}
+    keys = sql.SQL(", ").join(sql.SQL(groups[name]) for name in by)
     in_time = bool({"day", "month", "hour"} & set(by))
     numbers = sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(len(by)))
     query = sql.SQL(
@@ -145,7 +148,7 @@ def totals(tenant_id: UUID | None, start: datetime, end: datetime, by: tuple[str
                 n=numbers,
                 order=numbers if in_time else sql.SQL("{} DESC, {}").format(sql.SQL(str(len(by) + 1)), numbers),
             ),
-            _bounds(tenant_id, start, end),
+            {**_bounds(tenant_id, start, end), "zone": zone},
         )
         return [
             Total(

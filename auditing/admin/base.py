@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -11,7 +12,7 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from auditing.admin.filters import is_uuid
+from auditing.admin.filters import SubjectFilter, is_uuid
 from auditing.directory import directory
 from controlplane.core import display
 from controlplane.core.admin import ModelAdmin
@@ -22,21 +23,24 @@ SUBJECTS = ("tenant", "app", "branch", "user", "api_key")
 
 
 class Named(ModelAdmin):
-    """Shows names for the plain ids of its rows, looked up for a page at a time. _subjects: which of SUBJECTS it shows."""
+    """Shows names for the plain ids of its rows, looked up for a page at a time, of those SUBJECTS that the page shows."""
 
-    _subjects: ClassVar[tuple[str, ...]] = SUBJECTS
+    def prepare(self, rows: list[Any], changelist: ChangeList) -> None:
+        offered = [spec for spec in changelist.filter_specs if isinstance(spec, SubjectFilter)]
+        self._name(rows, self.list_display, {str(spec.parameter_name): spec.names() for spec in offered})
 
-    def prepare(self, rows: list[Any]) -> None:
-        for subject in self._subjects:
-            ids = {id for row in rows if (id := getattr(row, f"{subject}_id")) and id != PLATFORM}
-            names = directory().names(subject, ids) if ids else {}
+    def _name(self, rows: list[Any], shown: Any, known: dict[str, dict[UUID, str]]) -> None:
+        for subject in set(SUBJECTS) & set(shown):
+            names = known.get(subject, {})
+            ids = {id for row in rows if (id := getattr(row, f"{subject}_id")) and id != PLATFORM} - names.keys()
+            names |= directory().names(subject, ids) if ids else {}
             for row in rows:
                 row.__dict__.setdefault("names", {})[subject] = names.get(getattr(row, f"{subject}_id"))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         found = super().get_object(request, object_id, from_field)
         if found is not None:
-            self.prepare([found])
+            self._name([found], self.readonly_fields, {})
         return found
 
     @admin.display(description="Time (UTC)")
@@ -70,7 +74,7 @@ class NamedChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.result_list = list(self.result_list)
-        self.model_admin.prepare(self.result_list)  # type: ignore[attr-defined]
+        self.model_admin.prepare(self.result_list, self)  # type: ignore[attr-defined]
 
 
 class LogAdmin(Named, BigTableAdmin):

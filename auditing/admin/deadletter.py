@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.db import models
@@ -16,7 +16,6 @@ from controlplane.core import display
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(Named):
-    _subjects: ClassVar[tuple[str, ...]] = ("tenant",)
     list_display = ("at", "tenant", "source", "row_number", "code", "field", "what", "resolved")
     list_filter = (subject_filter("tenant", "tenant", offer=True), value_filter("code"), "resolution")
     search_fields = ("request_id__exact", "source__startswith")

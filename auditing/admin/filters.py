@@ -26,6 +26,10 @@ class SubjectFilter(admin.SimpleListFilter):
             found = {**{str(id): name for id, name in directory().choices(str(self.parameter_name), 50)}, **found}
         return list(found.items())
 
+    def names(self) -> dict[UUID, str]:
+        """Names of the ids that are offered."""
+        return {UUID(id): str(name) for id, name in self.lookup_choices}
+
     def has_output(self) -> bool:
         return bool(self.lookup_choices) or self.value() is not None
 

@@ -149,13 +149,20 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
         return sums.metrics(id_of(tenant), start, end, using=conf.DATABASE)
 
     def totals(
-        self, tenant: object, start: datetime, end: datetime, by: tuple[str, ...] = ("model",)
+        self,
+        tenant: object,
+        start: datetime,
+        end: datetime,
+        by: tuple[str, ...] = ("model",),
+        zone: str | None = None,
     ) -> list[sums.Total]:
-        """The same totals by group: app, branch, user, api_key, provider, model, day, month (in the tenant's zone).
+        """The same totals by group: app, branch, user, api_key, provider, model, hour (UTC), day, month.
 
-        tenant None: all tenants. Ordered by requests, most first; by day or month, in time.
+        tenant None: all tenants. day and month are those of booking in the tenant's zone; with `zone` (IANA name) a day is
+        that of the call in this zone, so that days and instants agree. Ordered by requests, most first; in time, by time.
         """
-        return sums.totals(None if tenant is None else id_of(tenant), start, end, by, using=conf.DATABASE)
+        found = None if tenant is None else id_of(tenant)
+        return sums.totals(found, start, end, by, zone=zone, using=conf.DATABASE)
 
     def status(self, tenant: object, request_id: str) -> str | None:
         """Status of a request, in flight or finished; None if there is none."""

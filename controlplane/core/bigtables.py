@@ -106,8 +106,8 @@ class KeysetChangeList(ChangeList):
             self.next_link = self._link(page.next)
             self.previous_link = self._link(page.previous)
             self.newest_link = self.get_query_string({}, [CURSOR]) if request.GET.get(CURSOR) else None
-            prepare: Callable[[list[Any]], None] = getattr(self.model_admin, "prepare")  # noqa: B009 - BigTableAdmin has it
-            prepare(self.result_list)
+            prepare: Callable[[list[Any], ChangeList], None] = getattr(self.model_admin, "prepare")  # noqa: B009 - BigTableAdmin has it
+            prepare(self.result_list, self)
 
     def _page(self, request: HttpRequest, cursor: str | None) -> Any:
         binding = f"{self.model._meta.label}?{self.get_query_string({}, [CURSOR])}"
@@ -140,7 +140,7 @@ class BigTableAdmin(ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return KeysetChangeList
 
-    def prepare(self, rows: list[Any]) -> None:
+    def prepare(self, rows: list[Any], changelist: ChangeList) -> None:
         """Load what the rows of a page need beside themselves (names of ids), in a fixed number of queries."""
 
 

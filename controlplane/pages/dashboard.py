@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,55 +19,11 @@ from auditing.metrics import Total
 from auditing.models import InferenceRequest
 from controlplane.core import charts
 from controlplane.core.ids import now
+from controlplane.pages.spans import WINDOWS, Span, read_span
 from tenants.models import Tenant
 
-WINDOWS = {"24h": ("24 hours", 1), "7d": ("7 days", 7), "30d": ("30 days", 30)}
-MAX_DAYS = 366
 TOP_MODELS = 12
 MAX_TENANTS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """start <= t < end, aware; by hours if it is at most two days, else by days of the zone. name: for people."""
-
-    start: datetime
-    end: datetime
-    zone: ZoneInfo
-    name: str
-    window: str = ""
-
-    @property
-    def hourly(self) -> bool:
-        return self.end - self.start <= timedelta(days=2)
-
-    @property
-    def before(self) -> tuple[datetime, datetime]:
-        """The span of the same length just before."""
-        return self.start - (self.end - self.start), self.start
-
-    def periods(self) -> list[datetime | date]:
-        """Hours (UTC) or local days of the span, oldest first."""
-        if self.hourly:
-            first = self.start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-            hours = int((self.end - first) / timedelta(hours=1) + 0.999999)
-            return [first + timedelta(hours=n) for n in range(hours)]
-        first_day, last = (
-            self.start.astimezone(self.zone).date(),
-            (self.end - timedelta(microseconds=1)).astimezone(self.zone),
-        )
-        return [first_day + timedelta(days=n) for n in range((last.date() - first_day).days + 1)]
-
-    def bounds(self, period: datetime | date) -> tuple[datetime, datetime]:
-        """Start and end of one period."""
-        if isinstance(period, datetime):
-            return period, period + timedelta(hours=1)
-        return _midnight(period, self.zone), _midnight(period + timedelta(days=1), self.zone)
-
-    def label(self, period: datetime | date) -> str:
-        if isinstance(period, datetime):
-            return f"{period.astimezone(self.zone):%H:%M}"
-        return f"{period.day} {period:%b}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,39 +47,59 @@ class Sums:
 
 def dashboard(request: HttpRequest) -> HttpResponse:
     """GET: tenant (slug, empty = all), window (24h, 7d, 30d) or from and to (dates, both included)."""
+    context = {**admin.site.each_context(request), "title": "Dashboard"}
+    if request.user.has_perm("cp_auditing.view_inferencerequest"):
+        context |= _usage(request)
+    else:
+        context["empty"] = {"text": "Your account may not see requests. An operator can give it a group that may."}
+    return TemplateResponse(request, "controlplane/dashboard.html", context)
+
+
+def _usage(request: HttpRequest) -> dict[str, Any]:
     tenants = list(Tenant.objects.present().order_by("name")[:MAX_TENANTS])
-    tenant = Tenant.objects.filter(slug=request.GET.get("tenant", "")).first()
+    tenant, unknown = _tenant(request.GET.get("tenant", ""))
     if tenant is not None and tenant not in tenants:
         tenants.append(tenant)
     zone = ZoneInfo(tenant.time_zone if tenant else "UTC")
-    span, notice = _span(request, zone, now())
-    by_time = InferenceRequest.objects.totals(tenant, span.start, span.end, by=("hour" if span.hourly else "day",))
-    context = {
-        **admin.site.each_context(request),
-        "title": "Dashboard",
+    asked = request.GET
+    span, misread = read_span(asked.get("from", ""), asked.get("to", ""), asked.get("window", "7d"), zone, now())
+    by = ("hour" if span.hourly else "day",)
+    by_time = InferenceRequest.objects.totals(tenant, span.start, span.end, by=by, zone=zone.key)
+    context: dict[str, Any] = {
         "subtitle": f"{span.name}, {zone.key}",
         "scope": _scope(request, tenants, tenant, span),
-        "notices": [{"tone": "warn", "text": notice}] if notice else [],
     }
-    if by_time:
-        context |= _figures(tenant, span, by_time)
-    else:
-        context["empty"] = _empty(tenant)
-    return TemplateResponse(request, "controlplane/dashboard.html", context)
+    context |= _figures(tenant, span, by_time) if by_time else {"empty": _empty(tenant, span)}
+    misunderstood = [{"tone": "warn", "text": text} for text in (unknown, misread) if text]
+    return context | {"notices": misunderstood + context.get("notices", [])}
+
+
+def _tenant(slug: str) -> tuple[Tenant | None, str]:
+    """The tenant asked for, and a sentence if there is none of that slug."""
+    if not slug:
+        return None, ""
+    found = Tenant.objects.filter(slug=slug).first() if "\x00" not in slug else None
+    return found, "" if found else f"No tenant has the slug {slug[:63]!r}. All tenants are shown."
 
 
 def _figures(tenant: Tenant | None, span: Span, by_time: list[Total]) -> dict[str, Any]:
     by_model = InferenceRequest.objects.totals(tenant, span.start, span.end, by=("model",))
-    previous = Sums.of(InferenceRequest.objects.totals(tenant, *span.before, by=("day",)))
+    previous = Sums.of(InferenceRequest.objects.totals(tenant, *span.before(now()), by=("day",)))
     sums = Sums.of(by_model)
     series = {row.key[0]: row for row in by_time}
     periods = span.periods()
     rows = [series.get(period) for period in periods]
     lines = {
         name: [getattr(row, name) if row else 0 for row in rows]
-        for name in ("requests", "failed", "tokens", "prompt_tokens", "completion_tokens", "unpriced")
+        for name in ("requests", "failed", "tokens", "prompt_tokens", "completion_tokens", "unpriced", "cost")
     }
+    unpriced = requests_url(tenant, span.start, span.end, pricing_status__exact="unpriced")
+    partly = {
+        "tone": "info", "url": unpriced, "step": "Show them",
+        "text": f"{charts.plain(sums.unpriced)} requests are unpriced: their cost is unknown, and in no sum.",
+    }  # fmt: skip
     return {
+        "notices": [partly] if sums.unpriced and sums.cost else [],
         "cards": _cards(tenant, span, sums, previous, lines),
         "charts": _charts(tenant, span, periods, lines, by_model),
         "models": _models(tenant, span, by_model, sums),
@@ -133,23 +110,27 @@ def _figures(tenant: Tenant | None, span: Span, by_time: list[Total]) -> dict[st
 
 
 def _cards(
-    tenant: Tenant | None, span: Span, sums: Sums, previous: Sums, lines: dict[str, list[int]]
+    tenant: Tenant | None, span: Span, sums: Sums, previous: Sums, lines: dict[str, list[Any]]
 ) -> list[dict[str, Any]]:
     open_end = span.end > now()
     rate, old_rate = _rate(sums), _rate(previous)
     worse = "" if not previous.requests or rate == old_rate else ("worse" if rate > old_rate else "better")
     all_of_them: dict[str, str] = {}
     failed = {"status__exact": "failed"}
-    grown = {name: _change(getattr(sums, name), getattr(previous, name)) for name in ("requests", "tokens")}
+    grown = {name: _change(getattr(sums, name), getattr(previous, name)) for name in ("requests", "tokens", "cost")}
+    priced = {"pricing_status__exact": "unpriced"} if sums.unpriced and not sums.cost else all_of_them
+    spent, what = (lines["cost"], "spend") if sums.cost else (lines["unpriced"], "unpriced requests")
     share = f"{rate:.2f} %" if sums.requests else ""
-    cards: list[tuple[str, str, str, str, dict[str, str], list[int], str]] = [
+    cards: list[tuple[str, str, str, str, dict[str, str], list[Any], str]] = [
         ("Requests", charts.plain(sums.requests), grown["requests"], "", all_of_them, lines["requests"], "requests"),
         ("Tokens", charts.plain(sums.tokens), grown["tokens"], "", all_of_them, lines["tokens"], "tokens"),
         ("Failed", charts.plain(sums.failed), share, worse, failed, lines["failed"], "failed requests"),
-        ("Spend", _spend(sums), "", "", all_of_them, lines["unpriced"], "unpriced requests"),
+        ("Spend", _spend(sums), grown["cost"], "", priced, spent, what),
     ]
     details = {
-        "Requests": "against the span before" if previous.requests else "nothing in the span before",
+        "Requests": f"against the {'same part of the ' if open_end else ''}span before"
+        if previous.requests
+        else "nothing in the span before",
         "Tokens": f"{charts.short(sums.prompt_tokens)} in, {charts.short(sums.completion_tokens)} out",
         "Failed": f"of all, before {old_rate:.2f} %" if previous.requests else "of all",
         "Spend": f"{charts.plain(sums.unpriced)} requests unpriced, in no sum"
@@ -170,7 +151,7 @@ def _charts(
     tenant: Tenant | None,
     span: Span,
     periods: Sequence[datetime | date],
-    lines: dict[str, list[int]],
+    lines: dict[str, list[Any]],
     by_model: list[Total],
 ) -> list[dict[str, Any]]:
     every = "hour" if span.hourly else "day"
@@ -225,7 +206,7 @@ def _models(tenant: Tenant | None, span: Span, by_model: list[Total], sums: Sums
             {
                 "name": f"{len(rest)} more", "requests": charts.plain(more.requests), "tokens": charts.plain(more.tokens),
                 "errors": charts.plain(more.failed), "share": more.requests * 100 / sums.requests,
-                "url": requests_url(tenant, span.start, span.end),
+                "url": "",  # no list holds these and no others
             }
         )  # fmt: skip
     return rows
@@ -250,45 +231,24 @@ def _scope(request: HttpRequest, tenants: list[Tenant], tenant: Tenant | None, s
     }  # fmt: skip
 
 
-def _span(request: HttpRequest, zone: ZoneInfo, present: datetime) -> tuple[Span, str]:
-    """The span asked for, and a sentence if it could not be understood."""
-    first, last = request.GET.get("from", ""), request.GET.get("to", "")
-    notice = ""
-    if first or last:
-        try:
-            start = date.fromisoformat(first or last)
-            end = date.fromisoformat(last or first)
-            if start <= end and (end - start).days < MAX_DAYS and date(2020, 1, 1) <= start and end < date(9999, 1, 1):
-                name = _day(start) if start == end else f"{_day(start)} to {_day(end)}"
-                return Span(_midnight(start, zone), _midnight(end + timedelta(days=1), zone), zone, name), ""
-            notice = (
-                f"From {first} to {last} is no span of at most {MAX_DAYS} days since 2020. The last 7 days are shown."
-            )
-        except ValueError:
-            notice = "A date is written as 2026-11-21. The last 7 days are shown."
-    window = request.GET.get("window", "7d")
-    if window not in WINDOWS:
-        window = "7d"
-    label, days = WINDOWS[window]
-    if days == 1:
-        end_at = present.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        return Span(end_at - timedelta(hours=24), end_at, zone, f"Last {label}", window), notice
-    today = present.astimezone(zone).date()
-    begin = _midnight(today - timedelta(days=days - 1), zone)
-    return Span(begin, _midnight(today + timedelta(days=1), zone), zone, f"Last {label}", window), notice
-
-
-def _empty(tenant: Tenant | None) -> dict[str, str]:
+def _empty(tenant: Tenant | None, span: Span) -> dict[str, str]:
+    """Why there is no figure, and the next step: the span that holds the newest request, or how to get one."""
     whose = f"{tenant.name} has" if tenant else "There are"
+    rows = InferenceRequest.objects.for_tenant(tenant) if tenant else InferenceRequest.objects.all()
+    newest: datetime | None = rows.order_by("-id").values_list("created_at", flat=True).first()
+    if newest is None:
+        command = "manage.py usage_import FILE --tenant SLUG --app SLUG --model PROVIDER/NAME"
+        return {"text": f"{whose} no requests yet.", "command": command}
+    day = newest.astimezone(span.zone).date()
+    query = {"from": day.isoformat(), "to": day.isoformat(), **({"tenant": tenant.slug} if tenant else {})}
     return {
         "text": f"{whose} no requests in this span.",
-        "command": "manage.py usage_import FILE --tenant SLUG --app SLUG --model PROVIDER/NAME",
-        "url": "?window=30d" + (f"&tenant={tenant.slug}" if tenant else ""),
-        "step": "Widen to 30 days",
+        "url": f"?{urlencode(query)}",
+        "step": f"Show the newest day, {day}",
     }
 
 
-def _change(value: int, before: int) -> str:
+def _change(value: int | Decimal, before: int | Decimal) -> str:
     return f"{(value - before) * 100 / before:+.1f} %" if before else ""
 
 
@@ -299,11 +259,3 @@ def _spend(sums: Sums) -> str:
 
 def _rate(sums: Sums) -> float:
     return sums.failed * 100 / sums.requests if sums.requests else 0.0
-
-
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    return datetime.combine(day, time(), zone).astimezone(UTC)
-
-
-def _day(day: date) -> str:
-    return f"{day.day} {day:%B %Y}"
