@@ -84,16 +84,23 @@ def audit_context(
     inner = outer | {key: clean(value)[:_TEXT_LIMIT] for key, value in said.items() if value}
     nested = connections[alias].in_atomic_block
     with transaction.atomic(using=alias):
-        _set(alias, inner)
+        before = _set(alias, json.dumps(inner) if inner else "")
         token = _current.set(inner)
         try:
             yield
         finally:
             _current.reset(token)
         if nested and not connections[alias].needs_rollback:
-            _set(alias, outer)  # a rollback, and the end of the outermost transaction, undo it by themselves
+            _set(alias, before)  # a rollback, and the end of the outermost transaction, undo it by themselves
 
 
-def _set(alias: str, values: dict[str, Any]) -> None:
+def _set(alias: str, text: str) -> str:
+    """Set `cp.audit` for the transaction; returns what was there, which psql or another context may have said."""
     with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT set_config('cp.audit', %s, true)", [json.dumps(values) if values else ""])
+        cursor.execute(
+            "WITH old AS MATERIALIZED (SELECT coalesce(current_setting('cp.audit', true), '') AS text) "
+            "SELECT text, set_config('cp.audit', %s, true) FROM old",
+            [text],
+        )
+        before: str = cursor.fetchone()[0]
+    return before

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 from uuid import UUID
 
-from django.db.models import Model
+from django.db.models import Model, Q
 
 from auditing.directory import TenantFacts
 from tenants.models import APIKey, App, Branch, Tenant, User
@@ -29,9 +29,10 @@ class TenantDirectory:
         model = Tenant if kind == "tenant" else App
         rows = model.objects.all() if kind == "tenant" else model.objects.filter(tenant_id=tenant_id)
         try:
-            rows = rows.filter(pk=UUID(text))
+            by_id = Q(pk=UUID(text))
         except ValueError:
-            rows = rows.filter(slug=text)
+            by_id = Q()
+        rows = rows.filter(by_id | Q(slug=text))  # a slug may look like an id
         found: UUID | None = rows.values_list("pk", flat=True).first()
         return found
 
