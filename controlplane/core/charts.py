@@ -38,6 +38,7 @@ _ROW = 34  # of a horizontal bar
 _COLOURS = 6
 _MAX_LABELS = 6
 _MAX_DOTS = 31
+_LAST_NAME = 92.4  # per cent of a phone's plot (250 px) that leave half a name (19 px) beside it
 _MAX_NAME = 34  # letters beside a figure on a narrow phone
 
 
@@ -130,7 +131,7 @@ def spark_line(values: Sequence[Number | None], *, title: str, unfinished: bool 
     """A line of the size of a word, from zero to its own highest value; title: the sentence that replaces it."""
     count = len(values)
     top = max((float(value) for value in values if value is not None), default=0.0) or 1.0
-    known = [(_middle(i, count), 26 - 24 * float(value) / top) for i, value in enumerate(values) if value is not None]
+    known = [((i + 0.5) * 100 / count, 26 - 24 * float(v) / top) for i, v in enumerate(values) if v is not None]
     closed = known[:-1] if unfinished else known
     parts = [_area(closed, 1, 28), _polyline(closed, 1)] if len(closed) > 1 else []
     if unfinished and len(known) > 1:
@@ -167,9 +168,19 @@ def _colour(index: int) -> int:
     return index % _COLOURS + 1
 
 
+def _inset(count: int) -> float:
+    """Room beside the first and the last period, in per cent, so that a name below them stays in the picture."""
+    share = 1 - 0.5 / count
+    return max((100 * share - _LAST_NAME) / (2 * share - 1), 0.0) if count > 1 else 0.0
+
+
+def _slot_width(count: int) -> float:
+    return (100 - 2 * _inset(count)) / count
+
+
 def _middle(index: int, count: int) -> float:
     """Where a period stands: the middle of its slot, in per cent of the plot's width."""
-    return (index + 0.5) * 100 / count
+    return _inset(count) + (index + 0.5) * _slot_width(count)
 
 
 def _height(value: Number, top: float) -> float:
@@ -224,7 +235,7 @@ def _dots(points: Sequence[Point | None], colour: int, unfinished: bool) -> Safe
 
 def _stack(column: Sequence[Number], top: float, index: int, count: int, *, hollow: bool) -> SafeString:
     """One period's bar. A part that is not zero is at least a pixel and a half high, so that it can be seen."""
-    width = min(72 / count, 8.0)
+    width = min(0.72 * _slot_width(count), 8.0)
     left = _middle(index, count) - width / 2
     floor = float(_HEIGHT)
     parts = []
@@ -298,7 +309,8 @@ def _slot(timeline: Timeline, index: int, url: str) -> SafeString:
     count = len(timeline.periods)
     figures = zip(timeline.series, timeline.texts(index), strict=True)
     lines = [f"{one.name}: {text} {timeline.unit}".rstrip() for one, text in figures]
-    box = (_number(100 / count * index), 0, _number(100 / count), _HEIGHT)
+    width = _slot_width(count)
+    box = (_number(_middle(index, count) - width / 2), 0, _number(width), _HEIGHT)
     return _hit(box, "\n".join([timeline.names[index], *lines]), url)
 
 
@@ -314,19 +326,14 @@ def _rules(ticks: Sequence[float]) -> SafeString:
 
 
 def _period_texts(timeline: Timeline) -> SafeString:
-    """At most six names, evenly from the newest back, so that the last one is there; those at the edges lean inwards."""
+    """At most six names, evenly from the newest back, so that the last one is there."""
     count = len(timeline.periods)
     step = max(math.ceil(count / _MAX_LABELS), 1)
-    narrow = count >= _MAX_LABELS
-    rows = []
-    for index in range(count - 1, -1, -step):
-        at = (_number(_middle(index, count)), "middle")
-        if narrow and index in (0, count - 1):
-            at = ("100", "end") if index else ("0", "start")
-        rows.append((*at, _HEIGHT + 17, timeline.periods[index]))
-        if timeline.unfinished and index == count - 1:
-            rows.append((*at, _HEIGHT + 31, "so far"))
-    return format_html_join("", '<text x="{}%" text-anchor="{}" y="{}">{}</text>', rows)
+    shown = [index for index in range(count) if (count - 1 - index) % step == 0]
+    rows = [(_number(_middle(index, count)), _HEIGHT + 17, timeline.periods[index]) for index in shown]
+    if timeline.unfinished and count:
+        rows.append((_number(_middle(count - 1, count)), _HEIGHT + 31, "so far"))
+    return format_html_join("", '<text x="{}%" y="{}" text-anchor="middle">{}</text>', rows)
 
 
 def _legend(timeline: Timeline) -> SafeString:

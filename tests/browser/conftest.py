@@ -140,3 +140,22 @@ def open_page(site, browser, signed_in):
     yield make
     for context in made:
         context.close()
+
+
+@pytest.fixture(scope="package")
+def paths(site, browser, signed_in):
+    """The menu's pages, each list's first object and form to add, and the pages around a form, as one clicks them."""
+    context = browser.new_context(base_url=site.url, storage_state=signed_in)
+    page = context.new_page()
+    page.goto("/admin/")
+    menu = page.eval_on_selector_all("nav#nav-sidebar a", "links => links.map(link => link.getAttribute('href'))")
+    found = dict.fromkeys([*menu, "/admin/password_change/"])
+    for path in menu:
+        page.goto(path)
+        for selector in ("#result_list tbody th a", ".object-tools .addlink"):
+            link = page.query_selector(selector)
+            if link:
+                found[link.evaluate("link => link.pathname")] = None
+    context.close()
+    assert len(found) > 12
+    return list(found)

@@ -15,104 +15,103 @@ WATCH = """
 window.refused = [];
 document.addEventListener("securitypolicyviolation", (event) => window.refused.push(event.violatedDirective));
 """
-OUTSIDE = """() => [...document.querySelectorAll('svg[role="img"]')].flatMap((svg) => {
-  const box = svg.getBoundingClientRect();
-  return [...svg.querySelectorAll("text")].filter((text) => {
-    const at = text.getBoundingClientRect();
+STATE = """() => ({
+  refused: window.refused,
+  over: document.documentElement.scrollWidth - window.innerWidth,
+  titles: document.querySelectorAll("h1").length,
+  mains: document.querySelectorAll("main#content-start").length,
+  outside: [...document.querySelectorAll(".cp-chart svg text")].filter((text) => {
+    const [at, box] = [text, text.closest(".cp-chart > svg, .cp-axes > svg")].map((each) => each.getBoundingClientRect());
     return at.left < box.left - 1 || at.right > box.right + 1 || at.top < box.top - 1 || at.bottom > box.bottom + 1;
-  }).map((text) => text.textContent);
+  }).map((text) => text.textContent),
 })"""
 WIDTHS = [360, 768, 1440]
-
-
-def paths(page):
-    """The menu's pages, each list's first object and the pages around a form, as one would click them."""
-    page.goto("/admin/")
-    menu = page.eval_on_selector_all("nav#nav-sidebar a", "links => links.map(link => link.getAttribute('href'))")
-    found = dict.fromkeys([*menu, "/admin/password_change/"])
-    for path in menu:
-        page.goto(path)
-        for selector in ("#result_list tbody th a", ".object-tools .addlink"):
-            link = page.query_selector(selector)
-            if link:
-                found[link.evaluate("link => link.pathname")] = None
-    return list(found)
 
 
 def name_of(path):
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "id", path).strip("/").replace("/", "-") or "root"
 
 
-def problems_of(page, path):
-    """What is wrong with one page, as sentences; nothing is right."""
-    said, hosts = [], set()
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-    page.add_init_script(WATCH)
-    response = page.goto(path)
-    page.wait_for_load_state("networkidle")
-    policy = response.headers.get("content-security-policy", "")
-    wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    checks = [
-        (response.status < 400, f"status {response.status}"),
-        (not said, f"console: {said}"),
-        (not page.evaluate("window.refused"), f"refused by the policy: {page.evaluate('window.refused')}"),
-        (len(hosts) == 1, f"hosts {hosts}"),
-        (all(part in policy for part in POLICY), f"policy {policy!r}"),
-        (wide <= 0, f"{wide} px wider than the screen"),
-        (page.locator("h1").count() == 1, f"{page.locator('h1').count()} h1"),
-        (page.locator("main#content-start").count() == 1, "no main"),
-        (not page.evaluate(OUTSIDE), f"outside their picture: {page.evaluate(OUTSIDE)}"),
-    ]
-    return [f"{path}: {sentence}" for right, sentence in checks if not right]
+class Watched:
+    """A page with what went wrong in it since it was last asked."""
+
+    def __init__(self, page):
+        self.page, self.said, self.hosts = page, [], set()
+        page.on(
+            "console", lambda message: self.said.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
+        page.add_init_script(WATCH)
+
+    def problems(self, path):
+        """What is wrong with one address, as sentences; nothing is right."""
+        self.said.clear()
+        self.hosts.clear()
+        response = self.page.goto(path)
+        policy = response.headers.get("content-security-policy", "")
+        found = self.page.evaluate(STATE)
+        checks = [
+            (response.status < 400, f"status {response.status}"),
+            (not self.said, f"console: {self.said}"),
+            (not found["refused"], f"refused by the policy: {found['refused']}"),
+            (len(self.hosts) == 1, f"hosts {self.hosts}"),
+            (all(part in policy for part in POLICY), f"policy {policy!r}"),
+            (found["over"] <= 0, f"{found['over']} px wider than the screen"),
+            (found["titles"] == 1, f"{found['titles']} h1"),
+            (found["mains"] == 1, "no main"),
+            (not found["outside"], f"outside their picture: {found['outside']}"),
+        ]
+        return [f"{path}: {sentence}" for right, sentence in checks if not right]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_page_is_whole(open_page, width, scheme):
+def test_every_page_is_whole(open_page, paths, width, scheme):
+    watched = Watched(open_page(width, scheme))
     wrong = []
-    for path in paths(open_page(width, scheme)):
-        page = open_page(width, scheme)
-        wrong += problems_of(page, path)
-        page.screenshot(path=SHOTS / f"{name_of(path)}-{width}-{scheme}.png", full_page=True)
-        page.context.close()
+    for path in paths:
+        wrong += watched.problems(path)
+        watched.page.screenshot(path=SHOTS / f"{name_of(path)}-{width}-{scheme}.png", full_page=True)
 
     assert wrong == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_accessible(open_page, scheme):
+def test_every_page_is_accessible(open_page, paths, scheme):
     page = open_page(1440, scheme)
     wrong = []
-    for path in paths(page):
+    for path in paths:
         page.goto(path)
-        page.evaluate(AXE)
-        for found in page.evaluate("axe.run().then(result => result.violations)"):
-            if found["impact"] in ("serious", "critical"):
-                wrong += [f"{path}: {found['id']}: {node['html'][:160]}" for node in found["nodes"]]
+        wrong += [f"{path}: {sentence}" for sentence in barriers(page)]
 
     assert wrong == []
+
+
+def barriers(page):
+    """Serious and critical findings of axe on the page that is open."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run().then(result => result.violations)")
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    return [f"{each['id']}: {node['html'][:160]}" for each in serious for node in each["nodes"]]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_sign_in_page_is_whole_and_accessible(open_page, width):
     for scheme in ("light", "dark"):
         page = open_page(width, scheme, storage_state=None)
-        assert problems_of(page, "/admin/login/") == []
+        assert Watched(page).problems("/admin/login/") == []
+        assert barriers(page) == []
         page.screenshot(path=SHOTS / f"login-{width}-{scheme}.png")
-        page.evaluate(AXE)
-        found = page.evaluate("axe.run().then(result => result.violations.map(v => [v.id, v.impact]))")
-        assert [each for each in found if each[1] in ("serious", "critical")] == []
 
 
-def test_forced_colours_and_print_stand(open_page):
-    for path in paths(open_page())[:6]:
-        page = open_page(forced_colors="active")
-        assert problems_of(page, path) == []
-        page.screenshot(path=SHOTS / f"{name_of(path)}-forced.png")
-        page.emulate_media(media="print")
-        assert not page.is_visible(".cp-side")
+def test_forced_colours_and_print_stand(open_page, paths):
+    watched = Watched(open_page(forced_colors="active"))
+    for path in paths[:6]:
+        assert watched.problems(path) == []
+        watched.page.screenshot(path=SHOTS / f"{name_of(path)}-forced.png")
+    watched.page.emulate_media(media="print")
+    assert not watched.page.is_visible(".cp-side")
 
 
 def test_without_script_lists_filters_and_menus_work(open_page):
