@@ -53,7 +53,9 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         actions.pop("delete_selected", None)
         return actions
 
-    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
+    def response_action(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
         """Ids that are none, which only a program sends, choose nothing; the database is not asked for them."""
         try:
             for chosen in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
@@ -61,7 +63,7 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except ValidationError:
             messages.error(request, MISSING)
             return HttpResponseRedirect(request.get_full_path())
-        answer: HttpResponse | None = super().response_action(request, *args, **kwargs)
+        answer: HttpResponse | None = super().response_action(request, queryset, *args, **kwargs)
         return answer
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
