@@ -65,10 +65,10 @@ class ScopeFilter(admin.SimpleListFilter):
 @admin.register(Policy)
 class PolicyAdmin(WritableModelAdmin):
     form = PolicyForm
-    list_display = ("label", "scope", "policy_type", "version_shown", "state", "validity", "changed")
+    list_display = ("label", "scope", "kind", "version_shown", "state", "validity", "changed_on")
     list_filter = ("policy_type", "enabled", ScopeFilter)
     search_fields = ("name__icontains", "tenant__slug__exact", "app__slug__exact", "user__email__iexact")
-    search_help_text = "A part of the name, slug of the tenant or app, or e-mail of the user"
+    search_help_text = "Name, slug of tenant or app, or e-mail"
     list_select_related = ("tenant", "app", "branch", "user", "key")
     ordering = ("-id",)
     fieldsets = (
@@ -89,6 +89,10 @@ class PolicyAdmin(WritableModelAdmin):
     def label(self, row: Policy) -> str:
         return row.name or "(no name)"
 
+    @admin.display(description="Type", ordering="policy_type")
+    def kind(self, row: Policy) -> str:
+        return row.policy_type.replace("_", " ")
+
     @admin.display(description="Scope", ordering="layer")
     def scope(self, row: Policy) -> str:
         return f"{row.tenant.slug}: {row.scope_label()}"
@@ -99,14 +103,17 @@ class PolicyAdmin(WritableModelAdmin):
 
     @admin.display(description="Status", ordering="enabled")
     def state(self, row: Policy) -> str:
-        return display.status(row.state(), TONES)
+        state = row.state()
+        return display.pill(state.replace("_", " "), TONES[state]) if state in TONES else state
 
-    @admin.display(description="Valid (UTC)", ordering="valid_until")
+    @admin.display(description="Valid", ordering="valid_until")
     def validity(self, row: Policy) -> str:
-        bounds = [
-            f"{word} {at:%Y-%m-%d %H:%M}" for word, at in (("from", row.valid_from), ("until", row.valid_until)) if at
-        ]
+        bounds = [f"{word} {at:%Y-%m-%d}" for word, at in (("from", row.valid_from), ("until", row.valid_until)) if at]
         return ", ".join([*bounds, *(["by schedule"] if row.schedule else [])]) or "always"
+
+    @admin.display(description="Changed", ordering="updated_at")
+    def changed_on(self, row: Policy) -> str:
+        return display.day(row.updated_at)
 
     @admin.display(description="Created (UTC)")
     def created(self, row: Policy) -> str:

@@ -67,13 +67,15 @@ def _relabelled() -> Iterable[CheckMessage]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What the database says of itself. endless: no statement_timeout; above: past row security; creates: may make roles."""
+    """What the database says of itself. endless: no statement_timeout; above: past row security; creates: may make roles; enters:
+    may become cp_tenant, or is to be made able to by the migration."""
 
     version: int
     encoding: str
     endless: bool
     above: bool
     creates: bool
+    enters: bool
     roles: frozenset[str]
 
 
@@ -90,12 +92,19 @@ def read_server(alias: str) -> Server:
         cursor.execute(
             "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), "
             "current_setting('statement_timeout') = '0', r.rolsuper OR r.rolbypassrls, r.rolcreaterole, "
-            "ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'cp\\_%%') "
+            "ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'cp\\_%%'), "
+            "coalesce((SELECT pg_has_role(current_user, oid, 'MEMBER') FROM pg_roles WHERE rolname = 'cp_tenant'), true) "
             "FROM pg_roles r WHERE r.rolname = current_user"
         )
-        version, encoding, endless, above, creates, roles = cursor.fetchone()
+        version, encoding, endless, above, creates, roles, enters = cursor.fetchone()
     return Server(
-        version=version, encoding=encoding, endless=endless, above=above, creates=creates, roles=frozenset(roles)
+        version=version,
+        encoding=encoding,
+        endless=endless,
+        above=above,
+        creates=creates,
+        enters=enters,
+        roles=frozenset(roles),
     )
 
 
@@ -114,6 +123,12 @@ def faults_of(server: Server) -> Iterable[CheckMessage]:
             hint="Let an administrator run: "
             + " ".join(f"CREATE ROLE {name} NOLOGIN;" for name in missing)
             + " GRANT cp_tenant TO <this login>;",
+            id="cp_core.E004",
+        )
+    elif not server.enters and not server.creates:
+        yield Error(
+            "This login is no member of the role cp_tenant, and may not make itself one.",
+            hint="Let an administrator run: GRANT cp_tenant TO <this login>;",
             id="cp_core.E004",
         )
     if server.endless:

@@ -107,7 +107,7 @@ class APIKeyAdmin(WritableModelAdmin):
     list_display = ("name", "prefix", "tenant", "app", "user", "condition", "ends", "made")
     list_filter = (KeyStateFilter, "environment")
     search_fields = ("name__icontains", "secrets__kid__exact", "tenant__slug__exact", "app__slug__exact")
-    search_help_text = "Name, kid (the twelve characters after cpk_live_), slug of the tenant or app"
+    search_help_text = "Name, kid, or slug of tenant or app"
     list_select_related = ("tenant", "app", "user")
     ordering = ("-created_at",)
     _limits: ClassVar[Any] = ("Limits", {"fields": ("scopes", "allowed_models", "not_before", "expires_at", "enabled")})

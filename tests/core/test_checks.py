@@ -60,7 +60,7 @@ def test_a_key_that_nothing_reads_is_named(settings):
 
 
 def server(**facts):
-    sound = {"version": 180_006, "encoding": "UTF8", "endless": False, "above": False, "creates": True}
+    sound = {"version": 180_006, "encoding": "UTF8", "endless": False, "above": False, "creates": True, "enters": True}
     return Server(**{**sound, "roles": frozenset({"cp_tenant", "cp_reader"}), **facts})
 
 
@@ -84,6 +84,13 @@ def test_missing_roles_are_an_error_only_for_a_login_that_may_not_make_them():
     assert error.id == "cp_core.E004"
     assert "CREATE ROLE cp_reader NOLOGIN" in error.hint
     assert list(faults_of(server(roles=frozenset()))) == []
+
+
+def test_a_login_that_may_not_enter_the_role_of_a_tenant_is_told_what_to_ask_for():
+    [error] = faults_of(server(creates=False, enters=False))
+
+    assert error.id == "cp_core.E004"
+    assert "GRANT cp_tenant" in error.hint
 
 
 def test_statements_without_a_limit_and_a_login_above_row_security_are_warned_of():
