@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from auditing.directory import directory
 from auditing.metrics import Total
 from auditing.models import InferenceRequest
 from controlplane.core import charts
@@ -22,7 +23,7 @@ from controlplane.core.ids import now
 from controlplane.pages.spans import WINDOWS, Span, read_span
 from tenants.models import Tenant
 
-TOP_MODELS = 12
+TOP_ROWS = 12
 MAX_TENANTS = 200
 
 
@@ -102,11 +103,8 @@ def _figures(tenant: Tenant | None, span: Span, by_time: list[Total]) -> dict[st
         "notices": [partly] if sums.unpriced and sums.cost else [],
         "cards": _cards(tenant, span, sums, previous, lines),
         "charts": _charts(tenant, span, periods, lines, by_model),
-        "models": _models(tenant, span, by_model, sums),
-        "models_total": {
-            "requests": charts.plain(sums.requests), "tokens": charts.plain(sums.tokens), "errors": charts.plain(sums.failed),
-        },
-    }  # fmt: skip
+        "tables": _tables(tenant, span, by_model),
+    }
 
 
 def _cards(
@@ -188,31 +186,52 @@ def _charts(
     ]
 
 
-def _models(tenant: Tenant | None, span: Span, by_model: list[Total], sums: Sums) -> list[dict[str, Any]]:
+def _tables(tenant: Tenant | None, span: Span, by_model: list[Total]) -> list[dict[str, Any]]:
+    """By app of one tenant, or by tenant; and by model."""
+    subject = "app" if tenant else "tenant"
+    by_subject = InferenceRequest.objects.totals(tenant, span.start, span.end, by=(subject,))
+    ids = [row.key[0] for row in by_subject if row.key[0]]
+    named = directory().names(subject, ids)
+    names = {None: "none", **{id: named.get(id, f"…{str(id)[-8:]}") for id in ids}}
+    return [
+        _table(f"{subject.capitalize()}s", subject, by_subject, names, tenant, span),
+        _table("Models", "model", by_model, {row.key[0]: row.key[0] for row in by_model}, tenant, span),
+    ]
+
+
+def _table(
+    title: str, of: str, totals: list[Total], names: dict[Any, str], tenant: Tenant | None, span: Span
+) -> dict[str, Any]:
+    whole = Sums.of(totals)
     rows = [
         {
-            "name": row.key[0],
-            "requests": charts.plain(row.requests),
-            "tokens": charts.plain(row.tokens),
-            "errors": charts.plain(row.failed),
-            "share": row.requests * 100 / sums.requests if sums.requests else 0,
-            "url": requests_url(tenant, span.start, span.end, model=row.key[0]),
+            "name": names[row.key[0]],
+            "share": row.requests * 100 / whole.requests if whole.requests else 0,
+            "url": requests_url(tenant, span.start, span.end, **{of: str(row.key[0])}) if row.key[0] else "",
+            **_texts(Sums.of([row])),
         }
-        for row in by_model[:TOP_MODELS]
+        for row in totals[:TOP_ROWS]
     ]
-    if rest := by_model[TOP_MODELS:]:
+    if rest := totals[TOP_ROWS:]:
         more = Sums.of(rest)
+        share = more.requests * 100 / whole.requests if whole.requests else 0
         rows.append(
-            {
-                "name": f"{len(rest)} more", "requests": charts.plain(more.requests), "tokens": charts.plain(more.tokens),
-                "errors": charts.plain(more.failed), "share": more.requests * 100 / sums.requests,
-                "url": "",  # no list holds these and no others
-            }
-        )  # fmt: skip
-    return rows
+            {"name": f"{len(rest)} more", "share": share, "url": "", **_texts(more)}
+        )  # no list holds just these
+    return {"title": title, "of": of.capitalize(), "rows": rows, "total": _texts(whole)}
 
 
-def requests_url(tenant: Tenant | None, start: datetime, end: datetime, **match: str) -> str:
+def _texts(sums: Sums) -> dict[str, str]:
+    figures = {
+        "requests": sums.requests,
+        "tokens_in": sums.prompt_tokens,
+        "tokens_out": sums.completion_tokens,
+        "failed": sums.failed,
+    }
+    return {name: charts.plain(value) for name, value in figures.items()}
+
+
+def requests_url(tenant: Tenant | None, start: datetime, end: datetime, /, **match: str) -> str:
     """The list of the requests of a span: what a figure sums."""
     window = "..".join(at.astimezone(UTC).isoformat().replace("+00:00", "Z") for at in (start, end))
     query = {"window": window, **({"tenant": str(tenant.pk)} if tenant else {}), **match}
@@ -226,7 +245,7 @@ def _scope(request: HttpRequest, tenants: list[Tenant], tenant: Tenant | None, s
     last = (span.end - timedelta(microseconds=1)).astimezone(span.zone).date()
     custom = not span.window
     return {
-        "tenants": choices, "windows": windows, "custom": custom,
+        "tenants": choices, "tenant": tenant.slug if tenant else "", "windows": windows, "custom": custom,
         "from": span.start.astimezone(span.zone).date().isoformat() if custom else "", "to": last.isoformat() if custom else "",
     }  # fmt: skip
 
