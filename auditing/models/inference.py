@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -174,8 +175,15 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
         return found
 
     def _finish(self, id: UUID, end: lifecycle.End) -> InferenceRequest:
-        names = [field.attname for field in InferenceRequest._meta.concrete_fields]
-        return InferenceRequest.from_db(conf.DATABASE, names, lifecycle.finish(id, end, names, using=conf.DATABASE))
+        fields = InferenceRequest._meta.concrete_fields
+        names = [field.attname for field in fields]
+        row = lifecycle.finish(id, end, names, using=conf.DATABASE)
+        # Django's connections give jsonb as text, which its own queries read by the field
+        values = [
+            json.loads(value) if isinstance(field, models.JSONField) and isinstance(value, str) else value
+            for field, value in zip(fields, row, strict=True)
+        ]
+        return InferenceRequest.from_db(conf.DATABASE, names, values)
 
 
 class InferenceRequest(models.Model):
