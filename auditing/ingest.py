@@ -89,6 +89,8 @@ def ingest(
         try:
             _write_batch(batch, result, source, Origin(origin or source, tenant_id), historical, using)
         except (OperationalError, InterfaceError) as error:
+            if not connections[using].in_atomic_block:
+                connections[using].close_if_unusable_or_obsolete()  # so that the next run has one that works
             unavailable = AuditUnavailable(
                 message=f"The database is away after {result.read} rows. Run the same import again: it continues."
             )
