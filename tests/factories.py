@@ -11,6 +11,7 @@ import factory
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
 from catalog.models import AIModel, ModelAlias, Provider
 from controlplane.core.ids import now, uuid7, uuid7_at
+from policies.models import Policy
 from tenants import tokens
 from tenants.models import APIKey, APIKeySecret, App, Branch, Role, Tenant, User, UserApp
 
@@ -205,3 +206,15 @@ class ModelAliasFactory(Factory):
     tenant = None
     alias = factory.Sequence(lambda n: f"alias-{n}")
     model = factory.SubFactory(AIModelFactory)
+
+
+# ---------------------------------------------------------------- policies
+
+
+class PolicyFactory(Factory):
+    class Meta:
+        model = Policy
+
+    tenant = factory.SubFactory(TenantFactory)
+    policy_type = "model_access"
+    config = factory.LazyFunction(dict)
