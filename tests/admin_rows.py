@@ -105,12 +105,13 @@ def make(model, count, slug="acme"):
 class Page(HTMLParser):
     """A page as a browser reads it. faults: what breaks the rules of every page, as sentences."""
 
-    VOID = frozenset({"input", "meta", "link", "br", "hr", "img", "option", "col"})
+    VOID = frozenset({"input", "meta", "link", "br", "hr", "img", "col"})
 
     def __init__(self, response):
         super().__init__()
         self.tags, self.headings, self.title, self.inline = [], 0, "", []
         self._open = []
+        self.sent, self._select, self._text = {}, None, None
         self.html = response.content.decode()
         self.policy = response.headers.get("Content-Security-Policy", "")
         self.feed(self.html)
@@ -124,16 +125,37 @@ class Page(HTMLParser):
         self.inline += [f"{tag} {value}" for value in given.values() if (value or "").lower().startswith("javascript:")]
         if tag == "style" or (tag == "script" and "src" not in given and given.get("type") != "application/json"):
             self.inline.append(f"<{tag}>")
+        if form and form.get("id", "").endswith("_form"):
+            self._note(tag, given)
         if tag not in self.VOID:
             self._open.append((tag, given))
+
+    def _note(self, tag, given):
+        """Keep what a browser would send of this control of the page's form, untouched."""
+        name, kind = given.get("name"), given.get("type", "text")
+        if tag == "input" and name and kind not in ("submit", "button"):
+            if kind not in ("checkbox", "radio") or "checked" in given:
+                self.sent[name] = given.get("value", "on" if kind == "checkbox" else "")
+        elif tag == "select":
+            self._select = None if "multiple" in given else name
+        elif tag == "option" and self._select and ("selected" in given or self._select not in self.sent):
+            self.sent[self._select] = given.get("value", "")
+        elif tag == "textarea":
+            self._text, self.sent[name] = name, ""
 
     def handle_endtag(self, tag):
         while self._open and self._open.pop()[0] != tag:
             pass
 
     def handle_data(self, data):
+        if self._text and self._open and self._open[-1][0] == "textarea":
+            self.sent[self._text] += data
         if self._open and self._open[-1][0] == "title":
             self.title += data
+
+    def form(self):
+        """The page's form as a browser would send it back, untouched."""
+        return {name: value.removeprefix("\r\n").removeprefix("\n") for name, value in self.sent.items()}
 
     def links(self):
         return [given["href"] for tag, given, _ in self.tags if tag == "a" and given.get("href")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
@@ -19,10 +20,54 @@ from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
 from controlplane.core.references import ReferenceField
 
+VERSION = "cp_version"
 Action = Callable[..., HttpResponse | None]
 
 MISSING = "Some of the chosen rows are not in this list any more. Nothing was changed; choose again."
 AUDIT_LOG = "admin:cp_auditing_auditlog_changelist"
+
+
+def version_of(row: Any) -> str:
+    """When a row was last changed, as its form carries it; empty for a row that does not keep it."""
+    changed_at = getattr(row, "updated_at", None)
+    return changed_at.isoformat() if changed_at else ""
+
+
+class WholeRowForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Asks every constraint of the row, also one that names a field which this form shows and does not change.
+
+    Django leaves those out, and the database would refuse the row where nobody can say why.
+    """
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # the stubs omit it
+        if self.errors:
+            return
+        try:
+            self.instance.validate_constraints()
+        except forms.ValidationError as refused:
+            for name, errors in refused.error_dict.items():
+                self.add_error(name if name in self.fields else None, errors)
+
+
+class StaleForm(WholeRowForm):
+    """The form of a row that somebody has changed meanwhile: it is not saved, and says what is stored now."""
+
+    def clean(self) -> NoReturn:
+        super().clean()
+        stored = [f"{self.fields[name].label or name}: {self._stored(name)}" for name in self.changed_data]
+        raise forms.ValidationError(
+            [
+                "Somebody has changed this meanwhile, and nothing was saved. Save again to replace it by what is below.",
+                *(f"Stored now: {text[:200]}" for text in stored),
+            ],
+            code="stale_version",
+        )
+
+    def _stored(self, name: str) -> str:
+        field = self.fields[name]
+        value = field.prepare_value(self.get_initial_for_field(field, name))
+        return "empty" if value in (None, "", [], {}) else str(value)
 
 
 class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -76,7 +121,13 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Nothing: likewise."""
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """An address with a NUL, which no value of the database can have, leads to the list without it."""
+        """An address with a NUL, which no value of the database can have, leads to the list without it.
+
+        An action that this person may not run is 403, as its button is absent.
+        """
+        known = {name for _, name, _ in self._get_base_actions()}  # type: ignore[attr-defined]  # the stubs omit it
+        if known & set(request.POST.getlist("action")) - self.get_actions(request).keys():
+            raise PermissionDenied
         asked = {name: values for name, values in request.GET.lists() if "\x00" not in "".join([name, *values])}
         if len(asked) == len(request.GET):
             return super().changelist_view(request, extra_context)
@@ -114,6 +165,7 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         context["object_actions"] = self.object_actions(request, obj) if obj is not None else []
         context["changelist_url"] = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
         context["every_row"] = self.every_row
+        context["version_field"], context["version"] = VERSION, version_of(obj)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def object_actions(self, request: HttpRequest, obj: models.Model) -> list[tuple[str, str]]:
@@ -126,15 +178,37 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 class WritableModelAdmin(ModelAdmin):
-    """Adds and changes rows, by permission. Rows are closed by actions with a reason, not deleted."""
+    """Adds and changes rows, by permission. Rows are closed by actions with a reason, not deleted.
+
+    The form of a row with `updated_at` carries it: of two people who change the row at once, the second is told what the
+    first has stored, and nothing is lost silently.
+    """
 
     save_on_top = False
+    add_form: Any = None
+    """The form of a new row, where it is another than `form`."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return admin.ModelAdmin.has_add_permission(self, request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return admin.ModelAdmin.has_change_permission(self, request, obj)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """A row that is about to be changed is locked, so that the version compared is the version overwritten."""
+        found = super().get_object(request, object_id, from_field)
+        if found is not None and request.method == "POST" and transaction.get_connection(conf.DATABASE).in_atomic_block:
+            self.model._base_manager.select_for_update().filter(pk=found.pk).values_list("pk").get()
+            found = super().get_object(request, object_id, from_field)
+        return found
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        base = kwargs.get("form") or (self.add_form if obj is None and self.add_form else self.form)
+        given = request.POST.get(VERSION)
+        stale = obj is not None and given is not None and given != version_of(obj)
+        rule = StaleForm if stale else WholeRowForm
+        kwargs["form"] = base if issubclass(base, rule) else type(base.__name__, (rule, base), {})
+        return super().get_form(request, obj, change=change, **kwargs)
 
 
 def confirmed_action(

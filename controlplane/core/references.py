@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 SUGGESTIONS = 100
+OWNERS = ("tenant", "app")
+"""Fields whose rows, known by slug, stand before the short name of what belongs to them."""
 
 
 class ReferenceInput(forms.TextInput):
@@ -32,8 +35,8 @@ class ReferenceInput(forms.TextInput):
 class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
     """Chooses a row of a model by `Model.reference`: the name of its short field (slug, code, e-mail, key).
 
-    A row of a tenant is written as tenant/short, as `acme/chat`; the short form alone does where it is unambiguous. Several
-    hits are an error that lists up to five of them.
+    A row of a tenant is written as tenant/short, as `acme/chat`, one of an app as `acme/chat/berlin`; a shorter form does
+    where it is unambiguous. Several hits are an error that lists up to five of them.
     """
 
     def __init__(self, queryset: models.QuerySet[Any], **kwargs: Any) -> None:
@@ -41,7 +44,8 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         kwargs.pop("blank", None)
         super().__init__(queryset, empty_label=None, **kwargs)
         self.reference: str = queryset.model.reference
-        self.by_tenant = any(field.name == "tenant" for field in queryset.model._meta.fields)
+        fields = {field.name for field in queryset.model._meta.fields}
+        self.above = [name for name in OWNERS if name in fields]
         self.widget = ReferenceInput(self)
         self.widget.is_required = self.required
 
@@ -52,15 +56,15 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
 
     def rows(self) -> models.QuerySet[Any]:
         rows: models.QuerySet[Any] = self.queryset.all()  # type: ignore[union-attr]
-        return rows.select_related("tenant") if self.by_tenant else rows
+        return rows.select_related(*self.above)
 
     def text(self, row: models.Model) -> str:
-        short = getattr(row, self.reference)
-        tenant = getattr(row, "tenant", None) if self.by_tenant else None
-        return f"{tenant.slug}/{short}" if tenant is not None else str(short)
+        """A row as it is written whole: acme, acme/chat, acme/chat/berlin."""
+        owners = [owner for name in self.above if (owner := getattr(row, name)) is not None]
+        return "/".join([*(getattr(owner, owner.reference) for owner in owners), getattr(row, self.reference)])
 
     def suggestions(self) -> list[str]:
-        order = ["tenant__slug", self.reference] if self.by_tenant else [self.reference]
+        order = [*(f"{name}__slug" for name in self.above), self.reference]
         return [self.text(row) for row in self.rows().order_by(*order)[:SUGGESTIONS]]
 
     def prepare_value(self, value: Any) -> Any:
@@ -82,7 +86,7 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         if len(matches) == 1:
             return matches[0]
         if not matches:
-            raise ValidationError(f"Nothing is called {text!r}. {self._example()}", code="invalid_choice")
+            raise ValidationError(f"Nothing is called {text[:80]!r}. {self._example()}", code="invalid_choice")
         listed = ", ".join(self.text(row) for row in matches[:5])
         raise ValidationError(f"{text!r} means several: {listed}. Write one of them whole.", code="ambiguous")
 
@@ -95,10 +99,13 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         except ValueError:
             pass
         exact = models.Q(**{f"{self.reference}__iexact": text})
-        if self.by_tenant and "/" in text:
-            tenant, short = text.split("/", 1)
-            exact |= models.Q(**{"tenant__slug": tenant, f"{self.reference}__iexact": short})
+        *owners, short = text.split("/")
+        for names in combinations(self.above, len(owners)) if owners else ():
+            path = {f"{name}__slug": owner for name, owner in zip(names, owners, strict=True)}
+            exact |= models.Q(**path, **{f"{self.reference}__iexact": short})
         return self.rows().filter(exact)
 
     def _example(self) -> str:
-        return "Write tenant/name, as acme/chat, or an id." if self.by_tenant else "Write its short name, or an id."
+        if len(self.above) > 1:
+            return "Write tenant/app/code, as acme/chat/berlin, or an id."
+        return "Write tenant/name, as acme/chat, or an id." if self.above else "Write its short name, or an id."

@@ -4,10 +4,9 @@ from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db import models
+from django.db import IntegrityError, models
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -18,36 +17,13 @@ from django.views.decorators.debug import sensitive_variables
 from auditing.models import AuditLog
 from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin, confirmed_action
-from controlplane.core.ids import now, uuid7
+from controlplane.core.ids import now
+from tenants.admin.keyforms import KeyForm, NewKeyForm
 from tenants.errors import KeyOperationError
 from tenants.models import APIKey, APIKeySecret, Issued
 
 STATES = {"revoked": "bad", "disabled": "warn", "expired": "bad", "not yet valid": "info"}
 GRACES = {"0": "At once", "3600": "After 1 hour", "86400": "After 24 hours", "604800": "After 7 days"}
-
-
-class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The form of a new key carries the id that it will have: sent twice, it makes one key."""
-
-    new_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid7)
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        app = cleaned.get("app")
-        if app is not None:
-            self.instance.tenant_id = app.tenant_id
-        if cleaned.get("allowed_models") == []:
-            cleaned["allowed_models"] = None  # an empty field restricts nothing
-        return cleaned
-
-    def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]
-        if not self.errors:
-            try:
-                self.instance.check_new(now())
-            except KeyOperationError as error:
-                field = {"bad_expiry": "expires_at", "bad_scope": "scopes", "operator": "user"}.get(error.code)
-                self.add_error(field, forms.ValidationError(error.message, code=error.code))
 
 
 class SecretInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -104,6 +80,7 @@ class KeyStateFilter(admin.SimpleListFilter):
 @admin.register(APIKey)
 class APIKeyAdmin(WritableModelAdmin):
     form = KeyForm
+    add_form = NewKeyForm
     list_display = ("name", "prefix", "tenant", "app", "user", "condition", "ends", "made")
     list_filter = (KeyStateFilter, "environment")
     search_fields = ("name__icontains", "secrets__kid__exact", "tenant__slug__exact", "app__slug__exact")
@@ -163,11 +140,6 @@ class APIKeyAdmin(WritableModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "app", "environment", "user", "branch") if obj else self.readonly_fields
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        if obj is not None:
-            kwargs["form"] = forms.ModelForm
-        return super().get_form(request, obj, change=change, **kwargs)
-
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         obj = kwargs.get("obj")
         if obj is None:  # the answer is the page with the token: there is nothing to go on with
@@ -179,9 +151,17 @@ class APIKeyAdmin(WritableModelAdmin):
     change_form_template = "cp_tenants/key.html"
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        if request.method == "POST" and (made := _already_made(request.POST.get("new_id", ""))):
+        """A form that was sent before, or is being sent at this moment, makes no second key and shows no token."""
+        if request.method != "POST" or not self.has_add_permission(request):
+            return super().add_view(request, form_url, extra_context)
+        if made := _already_made(request.POST.get("new_id", "")):
             return self._created_page(request, made, None)
-        return super().add_view(request, form_url, extra_context)
+        try:
+            return super().add_view(request, form_url, extra_context)
+        except IntegrityError:
+            if made := _already_made(request.POST.get("new_id", "")):
+                return self._created_page(request, made, None)
+            raise
 
     @method_decorator(sensitive_variables())
     def save_model(self, request: HttpRequest, obj: APIKey, form: Any, change: bool) -> None:
@@ -208,26 +188,31 @@ class APIKeyAdmin(WritableModelAdmin):
         key = APIKey.objects.select_related("tenant", "app").filter(pk=id).first()
         if key is None:
             raise Http404
+        status = 200
         if request.method == "POST":
             grace = request.POST.get("grace", "")
-            key.rotation = int(request.POST.get("rotation", "")) if request.POST.get("rotation", "").isdecimal() else -1
+            seen = request.POST.get("rotation", "")
+            key.rotation = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 10 else -1
             try:
                 if grace not in GRACES:
                     raise KeyOperationError("bad_grace")
                 issued = key.rotate(timedelta(seconds=int(grace)), by=str(request.user))
-                return self._created_page(request, key, issued)
+                return self._created_page(request, key, issued, title="Key rotated")
             except KeyOperationError as error:
                 messages.error(request, error.message)
+                status = error.http_status
                 key.refresh_from_db()
         context = {
             **self.admin_site.each_context(request), "title": "Rotate", "opts": self.opts, "key": key, "graces": GRACES,
             "secrets": [secret.prefix for secret in key.secrets.live().select_related("key")],
         }  # fmt: skip
-        return TemplateResponse(request, "cp_tenants/rotate.html", context)
+        return TemplateResponse(request, "cp_tenants/rotate.html", context, status=status)
 
     @method_decorator(sensitive_variables())
     @method_decorator(never_cache)
-    def _created_page(self, request: HttpRequest, key: APIKey, issued: Issued | None) -> HttpResponse:
+    def _created_page(
+        self, request: HttpRequest, key: APIKey, issued: Issued | None, title: str = "Key created"
+    ) -> HttpResponse:
         """The answer to the POST is the page: the token is in it, and nowhere else."""
         if issued is not None:
             label = f"cpk_{key.environment}_{issued.secret.kid}"
@@ -236,7 +221,7 @@ class APIKeyAdmin(WritableModelAdmin):
                 "apikey.reveal", tenant=key.tenant_id, app=key.app_id, api_key=key.pk, resource=key, details=details
             )
         context = {
-            **self.admin_site.each_context(request), "title": "Key created" if issued else "Already created",
+            **self.admin_site.each_context(request), "title": title if issued else "Already created",
             "opts": self.opts, "key": key, "token": issued.token if issued else "",
             "prefix": f"cpk_{key.environment}_{key.secrets.order_by('-created_at').values_list('kid', flat=True).first()}",
         }  # fmt: skip

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
+from django import forms
 from django.contrib import admin
 from django.db import models
 from django.db.models.functions import Coalesce
@@ -128,8 +130,23 @@ class LifecycleAdmin(WritableModelAdmin):
         return display.number(row.keys_n)
 
 
+class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The database URL holds a password: it is written here and never shown again."""
+
+    db_dsn = forms.CharField(
+        label="New database URL", required=False, max_length=2000, widget=forms.PasswordInput(attrs={"class": "vTextField"}),
+        help_text="As postgresql://user:password@host/name. Empty: stays as it is. A single - removes it.",
+    )  # fmt: skip
+
+    def clean_db_dsn(self) -> str:
+        given: str = self.cleaned_data["db_dsn"]
+        kept: str = {"": self.instance.db_dsn, "-": ""}.get(given, given)
+        return kept
+
+
 @admin.register(Tenant)
 class TenantAdmin(LifecycleAdmin):
+    form = TenantForm
     list_display = ("name_and_slug", "state", "app_count", "user_count", "key_count", "time_zone", "domain", "created")
     list_filter = (StatusFilter,)
     search_fields = ("slug__startswith", "name__icontains", "domain__exact")
@@ -138,10 +155,10 @@ class TenantAdmin(LifecycleAdmin):
     fieldsets = (
         (None, {"fields": ("name", "slug", "state", "domain", "time_zone")}),
         ("Settings", {"fields": ("settings", "metadata")}),
-        ("Own database", {"fields": ("db_dsn", "db_schema"), "classes": ("collapse",)}),
+        ("Own database", {"fields": ("database", "db_dsn", "db_schema"), "classes": ("collapse",)}),
         LifecycleAdmin._record,
     )
-    readonly_fields = LifecycleAdmin._shown
+    readonly_fields = (*LifecycleAdmin._shown, "database")
     actions = lifecycle_actions("tenant")
     empty_help = "A tenant is an organisation whose apps call models. The command: manage.py tenant_create."
 
@@ -166,6 +183,15 @@ class TenantAdmin(LifecycleAdmin):
     @admin.display(description="Apps")
     def app_count(self, row: Any) -> str:
         return display.number(row.apps_n)
+
+    @admin.display(description="Database")
+    def database(self, row: Tenant) -> str:
+        """Host and name alone."""
+        try:
+            parts = urlsplit(row.db_dsn)
+        except ValueError:
+            return display.pill("unreadable", "bad")
+        return f"{parts.hostname or ''}{parts.path}" or display.NOTHING
 
     @admin.display(description="Active users")
     def user_count(self, row: Any) -> str:

@@ -129,8 +129,19 @@ class UserAdmin(WritableModelAdmin, StockUserAdmin):  # type: ignore[type-arg]
         return display.instant(row.deleted_at)
 
 
+class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        user, app = cleaned.get("user"), cleaned.get("app")
+        if user and app and user.tenant_id != app.tenant_id:
+            code = "operator" if user.tenant_id is None else "wrong_tenant"
+            self.add_error("user", forms.ValidationError(TenantsError.messages[code], code=code))
+        return cleaned
+
+
 @admin.register(UserApp)
 class UserAppAdmin(WritableModelAdmin):
+    add_form = GrantForm
     list_display = ("user", "app", "tenant", "role", "state", "granted")
     list_filter = ("status", "role")
     search_fields = ("user__email__istartswith", "app__slug__exact", "tenant__slug__exact")
@@ -153,11 +164,13 @@ class UserAppAdmin(WritableModelAdmin):
     )
     empty_help = "Who may use which app, in which role. The command: manage.py access_grant."
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A revoked access is closed; granted again by "Add", it begins anew."""
+        closed = obj is not None and obj.status != UserApp.Status.ACTIVE
+        return not closed and super().has_change_permission(request, obj)
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "user", "app") if obj else self.readonly_fields
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        return super().get_form(request, obj, change=change, **({"form": GrantForm} if obj is None else {}) | kwargs)
 
     def save_model(self, request: HttpRequest, obj: UserApp, form: Any, change: bool) -> None:
         """Granted through the app, so that a revoked access begins anew instead of standing in the way."""
@@ -175,13 +188,3 @@ class UserAppAdmin(WritableModelAdmin):
     @admin.display(description="Revoked (UTC)")
     def revoked(self, row: UserApp) -> str:
         return display.instant(row.revoked_at)
-
-
-class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        user, app = cleaned.get("user"), cleaned.get("app")
-        if user and app and user.tenant_id != app.tenant_id:
-            code = "operator" if user.tenant_id is None else "wrong_tenant"
-            self.add_error("user", forms.ValidationError(TenantsError.messages[code], code=code))
-        return cleaned
