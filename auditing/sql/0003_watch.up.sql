@@ -72,6 +72,10 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- It runs as the owner, so nobody else may hang it on a table of his own, a temporary one say, and write with it what row
+-- security would refuse. Triggers that are there fire for everybody all the same.
+REVOKE EXECUTE ON FUNCTION cp_audit_row() FROM PUBLIC;
+
 -- subject: which column names the tenant, app, branch, user or key of a row, where it is not the column of that name,
 -- as {"tenant_id": "id"}.
 CREATE FUNCTION cp_audit_watch(target regclass, redacted text[] DEFAULT '{}', subject jsonb DEFAULT '{}') RETURNS void

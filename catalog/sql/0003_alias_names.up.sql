@@ -22,6 +22,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION cp_catalog_check_names() FROM PUBLIC;  -- as cp_audit_row's: it runs as the owner
 CREATE TRIGGER cp_check_names AFTER INSERT OR UPDATE OF alias, tenant_id ON cp_catalog_modelalias
     FOR EACH ROW WHEN (NEW.tenant_id IS NULL) EXECUTE FUNCTION cp_catalog_check_names();
 ALTER TABLE cp_catalog_modelalias ENABLE ALWAYS TRIGGER cp_check_names;

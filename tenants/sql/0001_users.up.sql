@@ -19,6 +19,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION cp_tenants_keep_owner() FROM PUBLIC;  -- as cp_audit_row's: it runs as the owner
 CREATE TRIGGER cp_keep_owner AFTER UPDATE OF tenant_id, role, is_active OR DELETE ON cp_tenants_user
     FOR EACH ROW EXECUTE FUNCTION cp_tenants_keep_owner();
 ALTER TABLE cp_tenants_user ENABLE ALWAYS TRIGGER cp_keep_owner;

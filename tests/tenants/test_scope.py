@@ -450,3 +450,21 @@ def test_the_reader_sees_no_secret(column):
     assert raw("SELECT has_column_privilege('cp_reader', %s, %s, 'SELECT')", table, name) == [(False,)]
     if table != "cp_tenants_apikeysecret":
         assert raw("SELECT has_column_privilege('cp_reader', %s, 'id', 'SELECT')", table) == [(True,)]
+
+
+def test_no_function_that_runs_as_the_owner_can_be_hung_on_a_table_of_ones_own(two):
+    acme, globex = two
+    with pytest.raises(ProgrammingError, match="cp_audit_row"), tenant_scope(acme):
+        raw("CREATE TEMPORARY TABLE forged (id uuid, tenant_id uuid) ON COMMIT DROP")
+        raw(
+            "CREATE TRIGGER t AFTER INSERT ON forged FOR EACH ROW "
+            "EXECUTE FUNCTION cp_audit_row('{}', '{\"tenant_id\": \"tenant_id\"}')"
+        )
+        raw("INSERT INTO forged VALUES (%s, %s)", uuid7(), globex.pk)
+
+    callable_by_anybody = raw(
+        "SELECT proname FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace "
+        "AND has_function_privilege('cp_tenant', oid, 'EXECUTE')"
+    )
+
+    assert callable_by_anybody == []
