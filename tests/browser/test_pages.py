@@ -222,15 +222,24 @@ def test_an_unknown_address_has_a_calm_page(open_page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pictures_for_the_documentation(open_page, request, scheme):
-    folder = ROOT / "docs" / "pictures" if request.config.getoption("--update-docs") else SHOTS
+    """Taken anew into docs/pictures with --update-pictures."""
+    folder = ROOT / "docs" / "pictures" if request.config.getoption("--update-pictures") else SHOTS
     page = open_page(1440, scheme)
     page.goto("/admin/")
-    page.screenshot(path=folder / f"dashboard-{scheme}.png")
-    page.click("nav#nav-sidebar >> text=Requests")
-    page.screenshot(path=folder / f"list-{scheme}.png")
-    page.click("nav#nav-sidebar >> text=Tenants")
+    take(page, ".cp-cards", folder / f"dashboard-{scheme}.png")
+    page.goto("/admin/cp_auditing/inferencerequest/")
+    take(page, "table#result_list", folder / f"list-{scheme}.png")
+    page.goto("/admin/cp_tenants/tenant/")
     page.click("#result_list tbody th a")
-    page.screenshot(path=folder / f"form-{scheme}.png")
+    take(page, "#tenant_form", folder / f"form-{scheme}.png")
     page = open_page(1440, scheme, storage_state=None)
     page.goto("/admin/login/")
-    page.screenshot(path=folder / f"login-{scheme}.png")
+    take(page, "#login-form", folder / f"login-{scheme}.png")
+
+
+def take(page, shows, path):
+    """The picture of a page that shows what it is about."""
+    page.wait_for_selector(shows)
+    assert page.locator("h1").count() == 1
+    page.screenshot(path=path)
+    assert path.stat().st_size > 10_000, "the picture is blank"
