@@ -10,58 +10,37 @@ whatever happens in between. A refusal is `Denied`, before anything is sent anyw
 
 from __future__ import annotations
 
-import threading
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NoReturn
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 from auditing.lifecycle import Reported
-from auditing.models import AuditLog, InferenceRequest
+from auditing.models import InferenceRequest
 from controlplane.core.errors import ControlPlaneError
-from controlplane.core.ids import now
+from controlplane.denials import Denied, record
+from policies.errors import PolicyError
 from policies.models import Policy
 from policies.resolution import Decision, EffectivePolicy
 from tenants.errors import InvalidKey
 from tenants.models import APIKey
 from tenants.verification import VerifiedKey
 
+__all__ = ("MAX_REQUEST_ID", "Call", "Denied", "Grant", "authorize", "call")
+
+logger = logging.getLogger(__name__)
+
 MAX_REQUEST_ID = 190
 """Characters of a caller's request id: room is left for the numbers of its retries."""
 
+_STATES = {f"{name}_disabled": name for name in ("tenant", "app", "branch", "user")}
 _LEVELS = ((16, "key"), (8, "user"), (4, "branch"), (2, "app"), (1, "tenant"))
-
-
-class Denied(ControlPlaneError):
-    """The call is refused. Nothing was sent, nothing is owed.
-
-    code, http_status: why; message: for the caller. level: tenant, app, branch, user or key, where the rule stands.
-    object: (kind, id) of what refuses. policy_id, policy_version: the rule, if a policy refused. decision: the whole
-    reasoning about the model. retry_after: seconds, for 503.
-    """
-
-    def __init__(
-        self,
-        code: str,
-        http_status: int,
-        message: str,
-        *,
-        level: str = "",
-        object: tuple[str, UUID | None] | None = None,
-        policy_id: UUID | None = None,
-        policy_version: int | None = None,
-        decision: Decision | None = None,
-        retry_after: int | None = None,
-    ) -> None:
-        super().__init__(code, message, http_status=http_status)
-        self.level, self.object = level, object
-        self.policy_id, self.policy_version = policy_id, policy_version
-        self.decision, self.retry_after = decision, retry_after
 
 
 @dataclass(slots=True)
@@ -157,12 +136,23 @@ def call(
     try:
         yield running
     except Exception as error:
-        grant.fail(f"{type(error).__name__}: {error}", usage=running.reported)
+        with _kept(grant):
+            grant.fail(f"{type(error).__name__}: {error}", usage=running.reported)
         raise
     except BaseException:
-        grant.release(running.reported)
+        with _kept(grant):
+            grant.release(running.reported)
         raise
     grant.settle(running.reported)
+
+
+@contextmanager
+def _kept(grant: Grant) -> Iterator[None]:
+    """What the body raised goes on, also where it cannot be recorded: the call in flight is then lost at its deadline."""
+    try:
+        yield
+    except (ControlPlaneError, DatabaseError, InterfaceError) as error:
+        logger.error("the end of a call was not recorded: %s", error, extra={"call": str(grant.id)})
 
 
 def authorize(
@@ -217,7 +207,7 @@ def _verify(token: str, environment: str | None, scope: str | None) -> VerifiedK
             refused.public_code,
             refused.http_status,
             message,
-            level="key",
+            level=_STATES.get(refused.code, "key"),
             object=("key", refused.key_id),
             retry_after=retry,
         ) from refused
@@ -228,6 +218,10 @@ def _effective(key: VerifiedKey) -> EffectivePolicy:
         return Policy.objects.effective(key.tenant_id, key=key)
     except (OperationalError, InterfaceError) as error:
         raise _unavailable("policy_unavailable") from error
+    except PolicyError as error:
+        raise Denied(
+            "policy_unavailable", 503, error.message, level="tenant", object=("tenant", key.tenant_id)
+        ) from error
 
 
 def _decide(effective: EffectivePolicy, key: VerifiedKey, model: str, region: str | None) -> Decision:
@@ -242,7 +236,7 @@ def _decide(effective: EffectivePolicy, key: VerifiedKey, model: str, region: st
             "model_not_allowed", 403, f"This API key may not use {decision.model}. Use a key that allows it.",
             level="key", object=("key", key.key_id), decision=decision,
         )  # fmt: skip
-        _record(denied, key, model)
+        record(denied, key, model)
         raise denied
     return decision
 
@@ -259,46 +253,9 @@ def _refuse(decision: Decision, effective: EffectivePolicy, key: VerifiedKey) ->
         policy_version=policy.row.version if policy else None,
         decision=decision,
     )
-    _record(denied, key, str(decision.request.get("model", "")))
+    record(denied, key, str(decision.request.get("model", "")))
     raise denied
 
 
 def _unavailable(code: str) -> Denied:
     return Denied(code, 503, "The control plane's database does not answer. Try again in a second.", retry_after=1)
-
-
-class _Recent:
-    """Which denials were recorded within the last minute, and how many like them since: an attack fills no log."""
-
-    def __init__(self, span_s: float = 60.0, most: int = 10_000) -> None:
-        self._span, self._most = span_s, most
-        self._seen: dict[tuple[Any, ...], tuple[float, int]] = {}
-        self._lock = threading.Lock()
-
-    def count(self, key: tuple[Any, ...], at: float) -> int:
-        """How many denials to record now for this key: 0 = this one waits, n = this one and those that waited."""
-        with self._lock:
-            last, waiting = self._seen.get(key, (float("-inf"), 0))
-            if at - last < self._span:
-                self._seen[key] = (last, waiting + 1)
-                return 0
-            if len(self._seen) >= self._most:
-                self._seen.clear()
-            self._seen[key] = (at, 0)
-            return waiting + 1
-
-
-_recent = _Recent()
-
-
-def _record(denied: Denied, key: VerifiedKey, model: str, at: datetime | None = None) -> None:
-    """Note a denial in the audit log: at most once a minute for a key, code and policy, with the number since."""
-    times = _recent.count((key.key_id, denied.code, denied.policy_id), (at or now()).timestamp())
-    if not times:
-        return
-    AuditLog.objects.record(
-        "gate.denied", tenant=key.tenant_id, app=key.app_id, branch=key.branch_id, user=key.user_id, api_key=key.key_id,
-        actor=key, outcome="denied", reason=denied.message, model=model[:265],
-        resource=("cp_policies_policy", denied.policy_id) if denied.policy_id else None,
-        details={"code": denied.code, "policy_version": denied.policy_version, "model": model, "times": times},
-    )  # fmt: skip
