@@ -7,9 +7,11 @@ from django.views.generic import RedirectView
 
 from controlplane.pages import groups
 from controlplane.pages.dashboard import dashboard
+from tenants.forms import SignInForm
 
 admin.site.site_header = admin.site.site_title = "Control Plane"
 admin.site.site_url = None
+admin.site.login_form = SignInForm
 admin.site.enable_nav_sidebar = False  # the theme has a menu of its own; the stock script would look for its parts
 
 groups.register()

@@ -145,3 +145,16 @@ def test_roles_differ_in_what_matters():
 def test_an_operator_has_its_groups_and_a_superuser_everything():
     assert OperatorFactory(is_superuser=False).get_all_permissions() == set()
     assert OperatorFactory().has_perm("cp_tenants.delete_tenant")
+
+
+def test_the_form_says_one_thing_to_every_failure(client, acme):
+    UserFactory(tenant=acme, email="ada@acme.example")
+    url = "/admin/login/"
+
+    pages = [
+        client.post(url, {"username": name, "password": "wrong-wrong-1"}).content.decode()
+        for name in ("ada@acme.example", "nobody@acme.example", "acme/nobody")
+    ]
+
+    assert all("or organisation/user name" in page for page in pages)
+    assert "E-mail or user name" in client.get(url).content.decode()
