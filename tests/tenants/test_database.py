@@ -19,6 +19,8 @@ from tests.factories import (
 
 pytestmark = pytest.mark.django_db
 
+NOW = now()
+
 
 def refused(name):
     return pytest.raises(IntegrityError, match=rf"{name}\b")
@@ -72,7 +74,7 @@ BROKEN = [
     (UserAppFactory, {"status": "revoked"}, "cp_tenants_userapp_revoked_has_a_time"),
     (UserAppFactory, {"revoked_at": now()}, "cp_tenants_userapp_revoked_has_a_time"),
     (APIKeyFactory, {"name": ""}, "cp_tenants_apikey_has_a_name"),
-    (APIKeyFactory, {"not_before": now(), "expires_at": now()}, "cp_tenants_apikey_begins_before_it_ends"),
+    (APIKeyFactory, {"not_before": NOW, "expires_at": NOW}, "cp_tenants_apikey_begins_before_it_ends"),
     (APIKeyFactory, {"scopes": [f"s{n}" for n in range(65)]}, "cp_tenants_apikey_few_scopes"),
     (APIKeyFactory, {"allowed_models": ["m"] * 1001}, "cp_tenants_apikey_few_models"),
     (APIKeyFactory, {"tags": ["t"] * 33}, "cp_tenants_apikey_few_tags"),
