@@ -37,6 +37,13 @@ with connection.cursor() as cursor:
 """
 
 
+def pytest_collection_modifyitems(items):
+    """Real servers that are killed, starved and raced for: drills, every one of them."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @dataclass(frozen=True)
 class Person:
     """Somebody who runs commands. identity: options of subprocess that make a process his.
