@@ -8,7 +8,7 @@ from django.apps import AppConfig
 class TenantsConfig(AppConfig):
     name = "tenants"
     label = "cp_tenants"
-    verbose_name = "Tenants"
+    verbose_name = "Tenancy"
     default_auto_field = "django.db.models.BigAutoField"
     audit_exempt: ClassVar[dict[str, str]] = {
         "User_groups": "of operators only; what a tenant's user may do is its role",

@@ -32,12 +32,12 @@ class AuditLogAdmin(LogAdmin):
     search_fields = ("request_id",)
     fieldsets = (
         (None, {"fields": ("at", "actor", "action", "object", "result", "reason", "difference")}),
-        ("Where", {"fields": ("tenant", "app", "branch", "user", "api_key", "request_id", "ip", "user_agent")}),
+        ("Where", {"fields": ("tenant", "app", "branch", "user", "api_key", "request_id", "address", "user_agent")}),
         ("Record", {"fields": ("id", "more", "proof")}),
     )
     readonly_fields = (
         "at", "actor", "action", "object", "result", "reason", "difference", "tenant", "app", "branch", "user", "api_key",
-        "request_id", "ip", "user_agent", "id", "more", "proof",
+        "request_id", "address", "user_agent", "id", "more", "proof",
     )  # fmt: skip
     empty_help = "Every change of tenants, keys, models and policies is recorded here by the database."
 
@@ -55,7 +55,7 @@ class AuditLogAdmin(LogAdmin):
 
     @admin.display(description="Reason")
     def why(self, row: AuditLog) -> str:
-        return Truncator(row.reason).chars(48) or display.NOTHING
+        return Truncator(row.reason).chars(24) or display.NOTHING
 
     @admin.display(description="Object")
     def object(self, row: AuditLog) -> str:
@@ -70,7 +70,11 @@ class AuditLogAdmin(LogAdmin):
     def change(self, row: AuditLog) -> str:
         if row.before is None or row.after is None:
             return display.NOTHING
-        return Truncator(", ".join(sorted(row.after))).chars(32)
+        return Truncator(", ".join(sorted(row.after))).chars(24)
+
+    @admin.display(description="IP address")
+    def address(self, row: AuditLog) -> str:
+        return row.ip or display.NOTHING
 
     @admin.display(description="Outcome")
     def result(self, row: AuditLog) -> str:

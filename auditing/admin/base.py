@@ -10,6 +10,7 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db import models
 from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
 from auditing.admin.filters import SubjectFilter, is_uuid
@@ -24,6 +25,8 @@ SUBJECTS = ("tenant", "app", "branch", "user", "api_key")
 
 class Named(ModelAdmin):
     """Shows names for the plain ids of its rows, looked up for a page at a time, of those SUBJECTS that the page shows."""
+
+    has_history = False
 
     def prepare(self, rows: list[Any], changelist: ChangeList) -> None:
         offered = [spec for spec in changelist.filter_specs if isinstance(spec, SubjectFilter)]
@@ -41,6 +44,7 @@ class Named(ModelAdmin):
         found = super().get_object(request, object_id, from_field)
         if found is not None:
             self._name([found], self.readonly_fields, {})
+            found.__dict__["linked"] = True
         return found
 
     @admin.display(description="Time (UTC)")
@@ -95,7 +99,16 @@ class LogAdmin(Named, BigTableAdmin):
 
 
 def _subject(row: Any, subject: str) -> str:
-    return display.named(row.__dict__.get("names", {}).get(subject), getattr(row, f"{subject}_id"))
+    """The name of a subject; on the page of one row it leads to the subject, where an app above has a page of it."""
+    id, name = getattr(row, f"{subject}_id"), row.__dict__.get("names", {}).get(subject)
+    shown = display.named(name, id)
+    if name and "linked" in row.__dict__:
+        try:
+            url = reverse(f"admin:cp_tenants_{subject.replace('_', '')}_change", args=[id])
+        except NoReverseMatch:
+            return shown
+        return format_html('<a href="{}">{}</a>', url, shown)
+    return shown
 
 
 def as_json(value: Any) -> str:

@@ -16,7 +16,7 @@ from controlplane.core import display
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(Named):
-    list_display = ("at", "tenant", "source", "row_number", "code", "field", "what", "resolved")
+    list_display = ("at", "tenant", "source", "line", "code", "field", "what", "resolved")
     list_filter = (subject_filter("tenant", "tenant", offer=True), value_filter("code"), "resolution")
     search_fields = ("request_id__exact", "source__startswith")
     search_help_text = "A request id, or how a source begins"
@@ -39,6 +39,10 @@ class DeadLetterAdmin(Named):
     @admin.display(description="Time (UTC)", ordering="created_at")
     def at(self, row: DeadLetter) -> str:
         return display.instant(row.created_at)
+
+    @admin.display(description="Row", ordering="row_number")
+    def line(self, row: DeadLetter) -> str:
+        return display.number(row.row_number)
 
     @admin.display(description="Message")
     def what(self, row: DeadLetter) -> str:

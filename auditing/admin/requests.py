@@ -11,6 +11,7 @@ from auditing.admin.filters import subject_filter, value_filter
 from auditing.models import InferenceRequest, InFlightRequest
 from controlplane.core import display
 from controlplane.core.bigtables import WindowFilter
+from controlplane.core.ids import now
 
 STATUSES = {"failed": "bad", "cancelled": "warn", "lost": "bad", "running": "info"}
 
@@ -43,17 +44,17 @@ class InferenceRequestAdmin(LogAdmin):
         (None, {"fields": ("at", "request_id", "called", "requested_model", "state", "failure", "error")}),
         ("Who", {"fields": ("tenant", "app", "branch", "user", "api_key")}),
         ("Usage", {"fields": (
-            "tokens_in", "tokens_out", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "units", "took", "ttft_ms",
+            "tokens_in", "tokens_out", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "units", "took", "first_token",
             "stream",
         )}),
         ("Cost", {"fields": ("money", "pricing_status", "breakdown", "price_id", "adjusts", "reason_code", "reason")}),
-        ("Record", {"fields": ("id", "source", "time_zone", "local_date", "booked_at", "more")}),
+        ("Record", {"fields": ("id", "source", "day", "booked", "more")}),
     )  # fmt: skip
     readonly_fields = (
         "at", "request_id", "called", "requested_model", "state", "failure", "error", "tenant", "app", "branch", "user",
         "api_key", "tokens_in", "tokens_out", "cached_tokens", "cache_write_tokens", "reasoning_tokens", "units", "took",
-        "ttft_ms", "stream", "money", "pricing_status", "breakdown", "price_id", "adjusts", "reason_code", "reason", "id",
-        "source", "time_zone", "local_date", "booked_at", "more",
+        "first_token", "stream", "money", "pricing_status", "breakdown", "price_id", "adjusts", "reason_code", "reason", "id",
+        "source", "day", "booked", "more",
     )  # fmt: skip
     empty_help = "Calls through the gate are recorded here, and those of `manage.py usage_import`. Or widen the window."
 
@@ -89,7 +90,19 @@ class InferenceRequestAdmin(LogAdmin):
     def took(self, row: InferenceRequest) -> str:
         return display.number(row.latency_ms, "ms")
 
-    @admin.display(description="Error")
+    @admin.display(description="First token after")
+    def first_token(self, row: InferenceRequest) -> str:
+        return display.number(row.ttft_ms, "ms")
+
+    @admin.display(description="Day of booking")
+    def day(self, row: InferenceRequest) -> str:
+        return f"{row.local_date} in {row.time_zone}"
+
+    @admin.display(description="Booked (UTC)")
+    def booked(self, row: InferenceRequest) -> str:
+        return display.instant(row.booked_at or row.created_at)
+
+    @admin.display(description="Error code")
     def failure(self, row: InferenceRequest) -> str:
         return row.error_code or display.NOTHING
 
@@ -141,7 +154,8 @@ class InFlightRequestAdmin(Named):
 
     @admin.display(description="Status")
     def state(self, row: InFlightRequest) -> str:
-        return display.status(row.status, STATUSES)
+        """A call past its deadline has lost its caller, and is closed as lost."""
+        return display.pill("overdue", "bad") if row.deadline < now() else display.status(row.status, STATUSES)
 
     @admin.display(description="Deadline (UTC)", ordering="deadline")
     def until(self, row: InFlightRequest) -> str:

@@ -16,6 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
 
+from controlplane.core import display
 from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
 from controlplane.core.references import ReferenceField
@@ -75,6 +76,10 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     actions_on_top = True
     show_full_result_count = False
+    view_on_site = False
+    empty_value_display = display.NOTHING
+    has_history = True
+    """Whether the audit log knows what became of a row; not of the rows of a log."""
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     list_max_show_all = 0
@@ -165,7 +170,7 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         obj = kwargs.get("obj")
         context["object_actions"] = self.object_actions(request, obj) if obj is not None else []
         context["changelist_url"] = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
-        context["every_row"] = self.every_row
+        context |= {"every_row": self.every_row, "has_history": self.has_history}
         context["version_field"], context["version"] = VERSION, version_of(obj)
         return super().render_change_form(request, context, *args, **kwargs)
 

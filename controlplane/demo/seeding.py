@@ -66,7 +66,7 @@ def seed(at: datetime, progress: Callable[[int], None] | None = None) -> Made:
             _rows(houses, at), source="ingest", origin="demo", historical=True, progress=progress
         )
         _start_calls(houses)
-        _end_keys(houses)
+        _end_keys(houses, at)
         details = {"at": at.isoformat(), "requests": written.inserted, "tenants": TENANTS}
         AuditLog.objects.record(SEEDED, details=details)
     return Made(True, written.inserted, written.rejected)
@@ -169,7 +169,7 @@ def _make_house(plan: tenancy.Organisation, at: datetime) -> House:
         house.keys[key.name] = APIKey.objects.issue(
             tenant=tenant, app=house.apps[key.app], name=key.name, environment=key.environment, scopes=key.scopes,
             allowed_models=key.models, user=house.users.get(key.user), branch=house.branches.get((key.app, key.branch)),
-            expires_at=at + key.expires if key.expires else None, by="demo",
+            by="demo",
         ).key  # fmt: skip
     return house
 
@@ -214,7 +214,7 @@ def _start_calls(houses: dict[str, House]) -> None:
         InferenceRequest.objects.running(id)
 
 
-def _end_keys(houses: dict[str, House]) -> None:
+def _end_keys(houses: dict[str, House], at: datetime) -> None:
     """What became of some keys, users and an app, once they had been used."""
     for plan in tenancy.ORGANISATIONS:
         house = houses[plan.slug]
@@ -226,6 +226,8 @@ def _end_keys(houses: dict[str, House]) -> None:
                 row.rotate(grace=timedelta(days=1), by="demo")
             elif key.end == "disabled":
                 APIKey.objects.filter(pk=row.pk).update(enabled=False)
+            if key.expires:  # last: seen from now, the keys of a long past instant have expired
+                APIKey.objects.filter(pk=row.pk).update(expires_at=at + key.expires)
         for person in plan.people:
             if not person.active:
                 house.users[person.username].deactivate("left the house")

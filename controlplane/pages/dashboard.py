@@ -126,7 +126,7 @@ def _cards(
         ("Spend", _spend(sums), grown["cost"], "", priced, spent, what),
     ]
     details = {
-        "Requests": f"against the {'same part of the ' if open_end else ''}span before"
+        "Requests": f"against {'as much' if open_end else 'the span'} before"
         if previous.requests
         else "nothing in the span before",
         "Tokens": f"{charts.short(sums.prompt_tokens)} in, {charts.short(sums.completion_tokens)} out",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as StockGroupAdmin
 from django.contrib.auth.models import Group
 from django.db import models
+from django.db.models import Q
 from django.http import HttpRequest
 
 from controlplane.core import display
@@ -24,6 +27,14 @@ class GroupAdmin(WritableModelAdmin, StockGroupAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Group]:
         rows: models.QuerySet[Group] = super().get_queryset(request).annotate(permissions_n=models.Count("permissions"))
         return rows
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any) -> Any:
+        """Of the permissions, those that some page of this admin asks for."""
+        found: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
+        of_groups = Q(content_type__app_label="auth", content_type__model="group")
+        asked = Q(content_type__app_label__startswith="cp_") | of_groups
+        found.queryset = found.queryset.filter(asked).exclude(codename__startswith="delete_")
+        return found
 
     @admin.display(description="Permissions", ordering="permissions_n")
     def permission_count(self, row: Group) -> str:

@@ -28,7 +28,7 @@ GRACES = {"0": "At once", "3600": "After 1 hour", "86400": "After 24 hours", "60
 
 class SecretInline(admin.TabularInline):  # type: ignore[type-arg]
     model = APIKeySecret
-    fields = ("shown", "state", "created", "ends")
+    fields = ("state", "created", "ends")
     readonly_fields = fields
     extra = 0
     max_num = 0
@@ -40,10 +40,6 @@ class SecretInline(admin.TabularInline):  # type: ignore[type-arg]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    @admin.display(description="Prefix")
-    def shown(self, row: APIKeySecret) -> str:
-        return row.prefix
 
     @admin.display(description="State")
     def state(self, row: APIKeySecret) -> str:
@@ -133,6 +129,9 @@ class APIKeyAdmin(WritableModelAdmin):
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("cp_tenants.revoke_apikey"))
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return self.inlines if obj else ()
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return self.fieldsets if obj else self.add_fieldsets

@@ -40,7 +40,7 @@ def _what_stops(rows: Any) -> list[tuple[str, str]]:
 
 class AccessInline(admin.TabularInline):  # type: ignore[type-arg]
     model = UserApp
-    fields = ("app", "role", "status", "granted_at", "granted_by")
+    fields = ("app", "status", "granted", "granted_by")
     readonly_fields = fields
     extra = 0
     max_num = 0
@@ -49,6 +49,10 @@ class AccessInline(admin.TabularInline):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[UserApp]:
         return super().get_queryset(request).select_related("app")
+
+    @admin.display(description="Granted (UTC)")
+    def granted(self, row: UserApp) -> str:
+        return display.instant(row.granted_at)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -109,6 +113,10 @@ class UserAdmin(WritableModelAdmin, StockUserAdmin):  # type: ignore[type-arg]
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return self.inlines if obj is not None and obj.tenant_id else ()
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        of_tenant = obj is not None and obj.tenant_id is not None
+        return [each for each in super().get_fieldsets(request, obj) if not (of_tenant and each[0] == "Operators only")]
 
     @admin.display(description="Status", ordering="is_active")
     def state(self, row: User) -> str:

@@ -19,6 +19,8 @@ EMAIL, PASSWORD = "operator@acme.test", "correct-horse-battery"
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+PICTURED_AT = "2025-10-20T16:00:00+00:00"
+"""When the two weeks of the demo data end that the documentation's pictures show."""
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -85,12 +87,18 @@ def free_port():
 
 
 @pytest.fixture(scope="package")
-def site(new_database, tmp_path_factory):
+def pictures(request):
+    """Whether the documentation's pictures are taken anew (--update-pictures)."""
+    return request.config.getoption("--update-pictures")
+
+
+@pytest.fixture(scope="package")
+def site(new_database, tmp_path_factory, pictures):
     """The served project with demo data and an operator who may do everything."""
     site = Site(new_database("browser"), free_port())
     site.manage("migrate", "-v0")
     site.manage("createsuperuser", "--noinput", "--email", EMAIL, DJANGO_SUPERUSER_PASSWORD=PASSWORD)
-    site.manage("seed_demo")
+    site.manage("seed_demo", *(["--at", PICTURED_AT] if pictures else []))
     with (tmp_path_factory.mktemp("site") / "log").open("w") as log:
         process = site.serve(log)
         yield site

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import ROOT, SHOTS
+from tests.browser.conftest import EMAIL, PASSWORD, SHOTS
 
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
 POLICY = ("default-src 'self'", "object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'", "form-action 'self'")
@@ -220,26 +220,70 @@ def test_an_unknown_address_has_a_calm_page(open_page):
     assert page.inner_text("h1") == "No such page"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures_for_the_documentation(open_page, request, scheme):
-    """Taken anew into docs/pictures with --update-pictures."""
-    folder = ROOT / "docs" / "pictures" if request.config.getoption("--update-pictures") else SHOTS
-    page = open_page(1440, scheme)
-    page.goto("/admin/")
-    take(page, ".cp-cards", folder / f"dashboard-{scheme}.png")
-    page.goto("/admin/cp_auditing/inferencerequest/")
-    take(page, "table#result_list", folder / f"list-{scheme}.png")
-    page.goto("/admin/cp_tenants/tenant/")
-    page.click("#result_list tbody th a")
-    take(page, "#tenant_form", folder / f"form-{scheme}.png")
-    page = open_page(1440, scheme, storage_state=None)
+def reach(page, text):
+    """Press Tab until the focus is on what has this text, value or name, and is seen to be; as somebody without a mouse."""
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        found, seen = page.evaluate(
+            """() => {
+              const at = document.activeElement, style = getComputedStyle(at);
+              return [[at.innerText, at.value, at.name].map((each) => (each ?? "").trim()), style.outlineStyle !== "none"];
+            }"""
+        )
+        if text in found:
+            assert seen, f"the focus on {text} cannot be seen"
+            return
+    raise AssertionError(f"Tab does not reach {text}")
+
+
+def test_a_key_is_revoked_by_keyboard_alone(site, open_page):
+    issued = site.manage("keys_issue", "--tenant", "tamarind-travel", "--app", "concierge", "By hand")
+    page = open_page(storage_state=None)
     page.goto("/admin/login/")
-    take(page, "#login-form", folder / f"login-{scheme}.png")
+    assert page.evaluate("document.activeElement.name") == "username"
+    page.keyboard.type(EMAIL)
+    reach(page, "password")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("nav#nav-sidebar")
+
+    reach(page, "API keys")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#result_list")
+    page.keyboard.press("/")
+    page.keyboard.type(issued.strip().split("_")[2])
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/apikey/?q=*")
+    reach(page, "By hand")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".object-tools button")
+    reach(page, "Revoke")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#cp-reason")
+    reach(page, "cp_reason")
+    page.keyboard.type("seen in a notebook")
+    reach(page, "Revoke")
+    page.keyboard.press("Enter")
+
+    page.wait_for_selector(".messagelist .success")
+    assert "By hand" in page.inner_text(".messagelist")
+    page.go_back()
+    page.goto("/admin/cp_tenants/apikey/?state=revoked")
+    assert "By hand" in page.inner_text("#result_list")
 
 
-def take(page, shows, path):
-    """The picture of a page that shows what it is about."""
-    page.wait_for_selector(shows)
-    assert page.locator("h1").count() == 1
-    page.screenshot(path=path)
-    assert path.stat().st_size > 10_000, "the picture is blank"
+def test_a_token_is_gone_after_reload_and_back(open_page):
+    page = open_page()
+    page.goto("/admin/cp_tenants/apikey/add/")
+    page.fill("#id_app", "tamarind-travel/concierge")
+    page.fill("#id_name", "Shown once")
+    page.click("input[name=_save]")
+    token = page.inner_text("#cp-token")
+    assert token.startswith("cpk_live_")
+
+    page.reload()  # the browser sends the form again
+    assert page.locator("#cp-token").count() == 0
+    assert token not in page.content()
+    page.click("nav#nav-sidebar >> text=Tenants")
+    page.go_back()
+    assert token not in page.content()

@@ -653,9 +653,8 @@ def test_the_last_owner_cannot_be_deactivated(operator, acme):
 def test_a_tenants_user_does_not_become_staff(operator, acme, changes):
     user = UserFactory(tenant=acme)
 
-    answer = operator.post(page_of(user), form_of(operator.get(page_of(user))) | changes)
+    operator.post(page_of(user), form_of(operator.get(page_of(user))) | changes)
 
-    assert answer.status_code == 200
     user.refresh_from_db()
     assert (user.is_staff, user.is_superuser, user.role) == (False, False, "viewer")
 
