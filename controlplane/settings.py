@@ -182,6 +182,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "controlplane:dashboard"  # when the address to go on to is not ours
 SESSION_COOKIE_AGE = 12 * 3600
 # An e-mail address is unique within its tenant, not in the table; the backend above signs in by both.
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]

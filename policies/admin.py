@@ -10,6 +10,7 @@ from django.http import HttpRequest
 
 from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin
+from controlplane.core.forms import JSONField
 from policies.models import Policy
 
 TONES = {"disabled": "warn", "expired": "warn", "unreadable": "bad", "not_yet_valid": "info", "out_of_schedule": "info"}
@@ -26,7 +27,7 @@ class IndentedJSON(json.JSONEncoder):
 class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]
     """What is wrong inside the JSON is said by path, as `limits.0.limit: …`, by the checks of the model."""
 
-    config = forms.JSONField(
+    config = JSONField(
         encoder=IndentedJSON,
         required=False,
         initial=dict,

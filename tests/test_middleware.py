@@ -4,9 +4,10 @@ import pytest
 from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse
 from django.test import RequestFactory
-from django.urls import path
+from django.urls import path, reverse
 
 from controlplane.middleware import DatabaseUnavailableMiddleware
+from tenants.models import User
 
 MIDDLEWARE = ["controlplane.middleware.DatabaseUnavailableMiddleware", f"{__name__}.AsksTheDatabase"]
 
@@ -81,3 +82,13 @@ def test_every_answer_carries_the_headers(client):
     assert answer["Referrer-Policy"] == "same-origin"
     assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
     assert answer["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.django_db
+def test_who_signs_in_at_a_foreign_address_lands_on_the_dashboard(client):
+    User.objects.create_superuser("kim@example.org", "a long enough password")
+    form = {"username": "kim@example.org", "password": "a long enough password", "next": "//evil.example/"}
+
+    answer = client.post(reverse("admin:login"), form)
+
+    assert answer.headers["Location"] == reverse("controlplane:dashboard")

@@ -19,6 +19,7 @@ from django.utils.http import urlencode
 from controlplane.core import display
 from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
+from controlplane.core.forms import JSONField
 from controlplane.core.references import ReferenceField
 
 VERSION = "cp_version"
@@ -84,7 +85,10 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     list_max_show_all = 0
     view_on_site = False
-    formfield_overrides: ClassVar[Any] = {models.URLField: {"assume_scheme": "https"}}
+    formfield_overrides: ClassVar[Any] = {
+        models.URLField: {"assume_scheme": "https"},
+        models.JSONField: {"form_class": JSONField},
+    }
     empty_help: ClassVar[str] = ""
     change_form_template = "cp_core/object.html"
     every_row: ClassVar[str] = ""

@@ -20,6 +20,7 @@ from tenants.models import APIKey, App, Branch, Tenant, User
 
 SEEDED, REMOVED = "demo.seeded", "demo.removed"
 REASON = "demo data"
+SEEDING_AT_MOST = "5min"  # a run waits so long for another one
 TENANTS = [organisation.slug for organisation in tenancy.ORGANISATIONS]
 
 
@@ -85,9 +86,15 @@ def remove(reason: str = REASON) -> list[str]:
 
 
 def _last_event() -> str | None:
-    """The newest of our events, under a lock: of two runs at once the second sees what the first did."""
+    """The newest of our events, under a lock: of two runs at once the second waits, and sees what the first did."""
     with connections[conf.DATABASE].cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('cp_demo'))")
+        cursor.execute(
+            "SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)", [SEEDING_AT_MOST]
+        )
+        usual = cursor.fetchone()[0]
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtext('cp_demo')), set_config('lock_timeout', %s, true)", [usual]
+        )
     events = AuditLog.objects.for_tenant(PLATFORM).filter(action__in=(SEEDED, REMOVED)).order_by("-id")
     last: str | None = events.values_list("action", flat=True).first()
     return last

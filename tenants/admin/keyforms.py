@@ -40,6 +40,8 @@ class NewKeyForm(KeyForm):
     def clean_new_id(self) -> Any:
         """An id that is taken belongs to another form; the admin has answered a repeated one already."""
         id = self.cleaned_data["new_id"]
+        if id.version != 7:  # the nil id would mean "no key" to a policy
+            raise forms.ValidationError("This form is damaged. Open it anew.", code="invalid")
         if APIKey.objects.filter(pk=id).exists():
             raise forms.ValidationError("This form was sent before. Open it anew for another key.", code="repeated")
         return id

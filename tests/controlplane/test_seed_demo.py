@@ -4,10 +4,12 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from threading import Event, Thread
 from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
 from catalog.models import AIModel, ModelAlias
@@ -210,3 +212,28 @@ def test_every_bad_row_is_refused_for_a_reason_of_its_own(demo):
     codes = list(DeadLetter.objects.values_list("code", flat=True))
 
     assert len(codes) == len(set(codes)) == len(traffic.BAD_ROWS)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_run_waits_for_the_first_longer_than_a_request_may(few_calls):
+    locked, done = Event(), []
+
+    def first():
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('cp_demo'))")
+            locked.set()
+            cursor.execute("SELECT pg_sleep(0.3)")
+        connection.close()
+
+    thread = Thread(target=first)
+    thread.start()
+    locked.wait()
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '50ms'")
+        done.append(seed_demo())
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone()[0] == "50ms"
+        cursor.execute("RESET lock_timeout")
+    thread.join()
+
+    assert done[0].startswith("Made 3 organisations")

@@ -198,6 +198,13 @@ def test_a_form_sent_twice_at_once_makes_one_key(acme_app):
         ({"name": f"cpk_live_{'a' * 12}_{'b' * 49}"}, "name", "holds a token"),
         ({"environment": "prod"}, "environment", "valid choice"),
         ({"new_id": "x"}, "new_id", "UUID"),
+        ({"new_id": "00000000-0000-0000-0000-000000000000"}, "new_id", "damaged"),
+        ({"metadata": '{"a": NaN}'}, "metadata", "cannot be stored"),
+        ({"metadata": '{"a": -1e999}'}, "metadata", "cannot be stored"),
+        ({"metadata": '{"a": ' + "9" * 5000 + "}"}, "metadata", "cannot be stored"),
+        ({"metadata": '{"a": "\\u0000"}'}, "metadata", "NUL"),
+        ({"metadata": '{"a": "\\ud800"}'}, "metadata", "half a character"),
+        ({"metadata": '{"a": ' + "[" * 9000 + "]" * 9000 + "}"}, "metadata", "nested too deeply"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field_and_the_rest_is_kept(operator, acme_app, globex_app, changes, field, said):
@@ -212,6 +219,12 @@ def test_what_is_wrong_is_said_at_its_field_and_the_rest_is_kept(operator, acme_
     assert answer.context["adminform"].form["tags"].value() == "kept"
     assert not APIKey.objects.exists()
     assert not TOKEN.search(answer.content.decode()) or "cpk_live" in str(changes)
+
+
+def test_a_backslash_before_u0000_is_no_nul(operator, acme_app):
+    operator.post(ADD_KEY, new_key(operator, acme_app, metadata=r'{"path": "C:\\u0000"}'))
+
+    assert APIKey.objects.get().metadata == {"path": r"C:\u0000"}
 
 
 @pytest.mark.parametrize("written", ["acme/chat", "ACME/CHAT".lower(), " acme/chat ", "id"])
