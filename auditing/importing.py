@@ -97,7 +97,7 @@ def open_usage(
 def read_constants(pairs: Mapping[str, str]) -> dict[str, Any]:
     """Constants as people type them (`stream=true`), read as a cell of that column. Raises InvalidImport."""
     for name in pairs:
-        if name not in FIELDS or name in ("request_id", "tenant_id"):
+        if name not in _settable():
             raise InvalidImport(message=f"A constant cannot fill {name!r}. Choose from {', '.join(_settable())}.")
     return {name: reader(name)(text) for name, text in pairs.items()}
 
@@ -116,7 +116,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _settable() -> list[str]:
-    return [name for name in FIELDS if name not in ("request_id", "tenant_id")]
+    """The tenant and the app are given as such and looked up; an id typed here could be anybody's."""
+    return [name for name in FIELDS if name not in ("request_id", "tenant_id", "app_id")]
 
 
 def _check_given(path: Path, columns: Mapping[str, Column], constants: Mapping[str, Any]) -> None:

@@ -173,8 +173,7 @@ def _earlier(cursor: Any, id: UUID, values: dict[str, Any], wanted: sql.Composed
 
 
 def _fact(end: End) -> dict[str, Any]:
-    tokens = {name: _count(name, getattr(end.usage, name, None)) for name in _TOKENS}
-    _check_parts(tokens)
+    tokens = counted(end.usage)
     units = getattr(end.usage, "other_units", None)
     total = _money("cost", getattr(end.cost, "total", None))
     pricing = "unpriced" if total is None else str(getattr(end.cost, "status", "priced"))
@@ -194,6 +193,13 @@ def _fact(end: End) -> dict[str, Any]:
         "error_code": clean(end.error_code)[:64],
         "error": clean(end.error)[:2000],
     }
+
+
+def counted(usage: object) -> dict[str, int | None]:
+    """The token counts of a usage, by name. Raises InvalidRow for counts that no call has."""
+    tokens = {name: _count(name, getattr(usage, name, None)) for name in _TOKENS}
+    _check_parts(tokens)
+    return tokens
 
 
 def _count(name: str, value: object) -> int | None:

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, OperationalError
 
-from auditing.lifecycle import Reported
+from auditing.lifecycle import Reported, counted
 from auditing.models import InferenceRequest
 from controlplane.core.errors import ControlPlaneError
 from controlplane.denials import Denied, record
@@ -101,8 +101,13 @@ class Call:
         return self.grant.model
 
     def usage(self, **counts: Any) -> None:
-        """What the provider reported: the fields of `auditing.lifecycle.Reported`. Called again, the last one counts."""
-        self.reported = Reported(**counts)
+        """What the provider reported: the fields of `auditing.lifecycle.Reported`. Called again, the last one counts.
+
+        Raises auditing.errors.InvalidRow for counts that no call has; the call is then recorded as failed.
+        """
+        reported = Reported(**counts)
+        counted(reported)
+        self.reported = reported
 
     def first_token(self) -> None:
         """Note that the answer has begun."""
@@ -177,8 +182,10 @@ def authorize(
     and policy_invalid (503), the reasons about the model and model_not_allowed (403), limits_unavailable (503); or
     auditing.errors.DuplicateRequest (409), with the earlier request's id and status.
     """
-    if request_id is not None and not 0 < len(request_id) <= MAX_REQUEST_ID:
-        raise Denied("bad_request_id", 400, f"A request id has 1 to {MAX_REQUEST_ID} characters.")
+    if request_id is not None and not _fits(request_id):
+        raise Denied(
+            "bad_request_id", 400, f"A request id has 1 to {MAX_REQUEST_ID} characters of Unicode text without NUL."
+        )
     key = _verify(token, environment, scope)
     effective = _effective(key)
     decision = _decide(effective, key, model, region)
@@ -193,6 +200,12 @@ def authorize(
     except (OperationalError, InterfaceError) as error:
         raise _unavailable("limits_unavailable") from error
     return Grant(id, key, str(decision.model), decision)
+
+
+def _fits(request_id: str) -> bool:
+    """Whether the log can keep a request id: text of the right length, without NUL and halves of characters."""
+    whole = request_id.encode("utf-8", "replace").decode("utf-8") == request_id
+    return 0 < len(request_id) <= MAX_REQUEST_ID and whole and "\x00" not in request_id
 
 
 def _verify(token: str, environment: str | None, scope: str | None) -> VerifiedKey:

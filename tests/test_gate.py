@@ -135,18 +135,20 @@ def test_a_stream_that_its_reader_closes_is_recorded_as_cancelled(token):
     assert [(fact.status, fact.completion_tokens) for fact in facts()] == [("cancelled", 1)]
 
 
-def test_usage_that_cannot_be_does_not_hide_what_the_body_raised(token, caplog):
-    with pytest.raises(ProviderDown), gate.call(token, model="gpt-4o") as call:
-        call.usage(prompt_tokens=-1)
+def test_an_end_that_cannot_be_recorded_does_not_hide_what_the_body_raised(token, caplog):
+    with pytest.raises(ProviderDown), gate.call(token, model="gpt-4o"):
+        InFlightRequest.objects.all().delete()  # somebody else has ended it
         raise ProviderDown
 
     assert "was not recorded" in caplog.text
-    assert InFlightRequest.objects.count() == 1  # lost at its deadline, not forgotten
 
 
-def test_usage_that_cannot_be_is_an_error_of_the_caller(token):
+def test_usage_that_cannot_be_is_an_error_of_the_body_and_the_call_is_recorded_as_failed(token):
     with pytest.raises(InvalidRow, match="prompt_tokens"), gate.call(token, model="gpt-4o") as call:
         call.usage(prompt_tokens=-1)
+
+    assert [fact.status for fact in facts()] == ["failed"]
+    assert InFlightRequest.objects.count() == 0
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "lone \ud800", "x" * 100_000, "日本 😀"])
@@ -231,8 +233,8 @@ def test_of_two_calls_with_one_request_id_at_once_one_is_made(acme_app, model):
     assert InFlightRequest.objects.count() == 1
 
 
-@pytest.mark.parametrize("id", ["", "x" * 191])
-def test_a_request_id_has_a_size(token, id):
+@pytest.mark.parametrize("id", ["", "x" * 191, "a\x00b", "lone \ud800"])
+def test_a_request_id_is_text_of_a_size(token, id):
     assert (denied := refused(token, request_id=id)).code == "bad_request_id"
     assert denied.http_status == 400
 

@@ -84,7 +84,6 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     list_max_show_all = 0
-    view_on_site = False
     formfield_overrides: ClassVar[Any] = {
         models.URLField: {"assume_scheme": "https"},
         models.JSONField: {"form_class": JSONField},

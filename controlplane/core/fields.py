@@ -1,15 +1,38 @@
 from __future__ import annotations
 
+import json
+import re
 from functools import partial
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import models
 from django.db.models.functions import Now
 
 from controlplane.core.conf import conf
 from controlplane.core.ids import uuid7
+
+_NUL = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+
+
+def validate_json(value: Any) -> None:
+    """Raise ValidationError for a value that jsonb does not take: Python also knows NaN, half characters and NUL."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except RecursionError:
+        raise ValidationError("This is nested too deeply. Use fewer levels.", code="too_deep") from None
+    except UnicodeEncodeError:
+        raise ValidationError("This holds half a character. Write it whole.", code="invalid") from None
+    except (TypeError, ValueError):
+        raise ValidationError(
+            "Something in this cannot be stored: NaN, Infinity, thousands of digits, or no JSON at all. Write another, or null.",
+            code="invalid",
+        ) from None
+    if _NUL.search(text):
+        raise ValidationError("This holds the character NUL (\\u0000). Leave it out.", code="invalid")
+
 
 id_field = partial(models.UUIDField, primary_key=True, default=uuid7, editable=False, db_comment="UUIDv7")
 """Primary key of every row of ours: UUIDv7, made in Python, one column, globally unique."""

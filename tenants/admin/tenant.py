@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -11,10 +12,13 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from auditing.models import InferenceRequest
 from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin, confirmed_action
+from controlplane.core.ids import now
 from tenants.models import APIKey, App, Branch, Status, Tenant, User
 
+MOST_COUNTED = 10_000
 TONES = {"suspended": "warn", "deleted": "bad"}
 
 
@@ -50,7 +54,13 @@ def _what_stops(rows: Sequence[Any]) -> list[tuple[str, str]]:
     """What no longer works once these tenants, apps or branches are closed."""
     field = type(rows[0])._meta.model_name
     keys = APIKey.objects.live().filter(**{f"{field}__in": rows}).count()
-    found = [("API keys that will be refused", f"{keys:,}")]
+    begin = now() - timedelta(hours=24)
+    recent = InferenceRequest.objects.filter(**{f"{field}_id__in": [row.pk for row in rows]}).between(begin, now())
+    calls = len(recent.values_list("pk")[: MOST_COUNTED + 1])
+    found = [
+        ("API keys that will be refused", f"{keys:,}"),
+        ("Requests in the last 24 hours", f"{MOST_COUNTED:,}+" if calls > MOST_COUNTED else f"{calls:,}"),
+    ]
     if isinstance(rows[0], Tenant):
         users = User.objects.active().filter(tenant__in=rows).count()
         apps = App.objects.active().filter(tenant__in=rows).count()

@@ -8,6 +8,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
+from controlplane.core.fields import validate_json
+
 SLUG = r"^[a-z0-9](-?[a-z0-9])+$"
 validate_slug = RegexValidator(
     SLUG + r"(?<!\n)",
@@ -19,6 +21,7 @@ validate_slug = RegexValidator(
 def validate_object(value: object) -> None:
     if not isinstance(value, dict):
         raise ValidationError('This is no JSON object. Write {"name": "value"}.', code="not_an_object")
+    validate_json(value)
 
 
 json_field = partial(models.JSONField, default=dict, blank=True, validators=[validate_object])

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from controlplane.core.commands import table
 from policies.models import Policy
 from policies.schemas import SCHEMAS
 from tenants.models import Tenant
@@ -29,9 +30,11 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps([policy.as_record() for policy in policies], indent=2))
             return
-        for policy in policies:
-            self.stdout.write(
-                f"{policy.pk}  {policy.policy_type:14}  v{policy.version:<3} {policy.state():8}  "
-                f"{policy.scope_label()}  {policy.name or '-'}  {json.dumps(policy.config)}"
-            )
-        self.stdout.write(f"{len(policies)} policies of {tenant.slug}.")
+        head = ("id", "type", "version", "state", "scope", "name", "config")
+        rows = [
+            (str(p.pk), p.policy_type, str(p.version), p.state(), p.scope_label(), p.name or "-", json.dumps(p.config))
+            for p in policies
+        ]
+        if rows:
+            self.stdout.write(table(head, rows))
+        self.stdout.write(f"{len(rows)} {'policy' if len(rows) == 1 else 'policies'} of {tenant.slug}.")
