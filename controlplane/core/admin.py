@@ -87,6 +87,8 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     formfield_overrides: ClassVar[Any] = {
         models.URLField: {"assume_scheme": "https"},
         models.JSONField: {"form_class": JSONField},
+        # the stock picker of two lists needs a script and a wide screen
+        models.ManyToManyField: {"widget": forms.CheckboxSelectMultiple},
     }
     empty_help: ClassVar[str] = ""
     change_form_template = "cp_core/object.html"

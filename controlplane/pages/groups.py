@@ -22,6 +22,7 @@ class GroupAdmin(WritableModelAdmin, StockGroupAdmin):
     search_fields = ("name__icontains",)
     search_help_text = "A part of the name"
     ordering = ("name",)
+    filter_horizontal = ()
     empty_help = "A group gives operators permissions. Users of tenants have theirs by their role."
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Group]:

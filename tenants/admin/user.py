@@ -71,7 +71,7 @@ class UserAdmin(WritableModelAdmin, StockUserAdmin):  # type: ignore[type-arg]
     search_help_text = "E-mail, user name or name, or slug of the tenant"
     list_select_related = ("tenant",)
     ordering = ("email",)
-    filter_horizontal = ("groups",)
+    filter_horizontal = ()
     fieldsets = (
         (None, {"fields": ("tenant", "email", "username", "display_name", "role", "state")}),
         ("Identity provider", {"fields": ("oidc_issuer", "oidc_sub"), "classes": ("collapse",)}),

@@ -58,15 +58,22 @@ def _paeth(left, up, corner):
     return min((abs(near - left), 0, left), (abs(near - up), 1, up), (abs(near - corner), 2, corner))[2]
 
 
+def distance(one, other):
+    return (one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2 + (one[2] - other[2]) ** 2
+
+
 def small(data):
-    """The same picture with its 256 most used colours; every other one becomes the nearest of them."""
+    """The same picture in 256 colours: the most used, then those farthest from them; every other becomes the nearest."""
     width, rows = rows_of(data)
     used = Counter(row[at : at + 3] for row in rows for at in range(0, len(row), 3))
-    palette = [colour for colour, _ in used.most_common(256)]
+    palette = [colour for colour, _ in used.most_common(224)]
+    far = {colour: min(map(distance, palette, [colour] * len(palette))) for colour in used}
+    while len(palette) < 256:  # a small spot of its own colour, as the star of a required field, keeps it
+        palette.append(max(far, key=far.__getitem__))
+        far = {colour: min(at, distance(colour, palette[-1])) for colour, at in far.items()}
     index = {colour: number for number, colour in enumerate(palette)}
     for colour in used.keys() - index.keys():
-        distances = (sum((a - b) ** 2 for a, b in zip(colour, other, strict=True)) for other in palette)
-        index[colour] = min(zip(distances, range(256), strict=False))[1]
+        index[colour] = min(range(256), key=lambda number: distance(colour, palette[number]))
     lines = b"".join(b"\0" + bytes(index[row[at : at + 3]] for at in range(0, len(row), 3)) for row in rows)
     header = struct.pack(">IIBBBBB", width, len(rows), 8, 3, 0, 0, 0)
     parts = ((b"IHDR", header), (b"PLTE", b"".join(palette)), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
