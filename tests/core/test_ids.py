@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta, timezone
 from threading import Thread
+from uuid import RFC_4122
 
 import pytest
 from django.db import connection
@@ -111,3 +112,20 @@ def test_a_new_id_of_sql_is_of_its_instant():
         (7, "specified in RFC 4122", milliseconds(at))
     }
     assert len(set(made)) == 1000
+
+
+def test_ids_of_one_millisecond_keep_the_order_of_their_microseconds(db):
+    instants = [datetime(2026, 6, 1, 12, 0, 0, 345_000 + n, tzinfo=UTC) for n in range(1000)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT cp_uuid7(at) FROM unnest(%s::timestamptz[]) WITH ORDINALITY AS t(at, n) ORDER BY n", [instants]
+        )
+        made_in_sql = [row[0] for row in cursor.fetchall()]
+    made_in_python = [uuid7_at(at) for at in instants]
+
+    for made in (made_in_sql, made_in_python):
+        assert made == sorted(made)
+        assert {id.version for id in made} == {7}
+        assert {id.variant for id in made} == {RFC_4122}
+        assert len({id.int & ((1 << 62) - 1) for id in made}) == 1000
+    assert [id.int >> 64 for id in made_in_sql] == [id.int >> 64 for id in made_in_python]
