@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error
+from playwright.sync_api import Error, expect
 
 from tests.browser.conftest import EMAIL, PASSWORD, SHOTS
 
@@ -289,5 +289,5 @@ def test_a_token_is_gone_after_reload_and_back(open_page):
     page.wait_for_selector("#result_list")
     with suppress(Error):  # the browser would ask whether to send the form again: it has kept nothing to show
         page.go_back()
-    page.wait_for_load_state()
-    assert token not in page.content()
+    page.wait_for_function("document.readyState === 'complete' && !document.querySelector('#result_list')")
+    expect(page.locator("body")).not_to_contain_text(token)
