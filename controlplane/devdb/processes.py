@@ -33,6 +33,13 @@ def inside(data: Path, account: Account) -> list[int]:
     return sorted(int(pid) for pid in found)
 
 
+def serving(socket_folder: Path) -> list[int]:
+    """Pids of the servers that were started with this socket, wherever their data is; none where there is no /proc."""
+    if not PROC.is_dir():
+        return []
+    return [int(pid) for pid in _proc_pids() if _proc_command(pid) == "postgres" and serves(int(pid), socket_folder)]
+
+
 def _proc_pids() -> list[str]:
     return [entry.name for entry in PROC.iterdir() if entry.name.isdigit()]
 

@@ -33,7 +33,7 @@ from .cluster import (
     verify,
 )
 from .errors import StartTimedOut, StopTimedOut, folder_errors
-from .processes import alive, first_line_pid, inside, is_postmaster, kill, serves
+from .processes import alive, first_line_pid, inside, is_postmaster, kill, serves, serving
 
 __all__ = ["DATABASE", "PORT", "ROLE", "Status", "client", "ensure", "reset", "socket_dir", "status", "stop"]
 
@@ -156,6 +156,17 @@ def _stranger(site: Site) -> int | None:
     return pid
 
 
+def _strangers(site: Site) -> list[int]:
+    """The same, and servers without a lock file here: of a folder that was deleted and made again.
+
+    Such a server knows its socket by the path alone, and would take ours along when it ends.
+    """
+    holder = _stranger(site)
+    ours = inside(site.data, site.account)
+    others = [pid for pid in serving(site.real_socket_folder) if pid not in ours]
+    return others if holder is None else sorted({holder, *others})
+
+
 @contextmanager
 def _locked(site: Site, deadline: float, seconds: float) -> Iterator[None]:
     with folder_errors(site.folder):
@@ -208,12 +219,16 @@ def _wait_for_others(site: Site, pids: list[int], deadline: float, seconds: floa
     """Wait until the processes in the data directory serve or are gone.
 
     They are a server that starts, recovers or stops, or what a killed postmaster left behind; the latter would corrupt
-    the data if a second server ran beside them, so they are ended before one starts.
+    the data if a second server ran beside them, so they are ended before one starts. So is a server whose socket was deleted.
     """
     patience = min(deadline, time.monotonic() + ORPHAN_SECONDS)
     while pids and not _ready(site):
-        if time.monotonic() > patience and not any(is_postmaster(pid) for pid in pids):
-            kill(pids, signal.SIGKILL)
+        if time.monotonic() > patience:
+            postmaster = _postmaster(pids)
+            if postmaster is None:
+                kill(pids, signal.SIGKILL)
+            elif not (site.socket_folder / SOCKET_NAME).exists():
+                kill([postmaster], signal.SIGINT)  # nobody can reach it any more, and nobody ever will
         _pause(site, deadline, seconds)
         pids = inside(site.data, site.account)
 
@@ -231,10 +246,10 @@ def _clear_stale_locks(site: Site, deadline: float, seconds: float) -> None:
     Called with our lock held and nobody in the data directory. A stranger on the socket is a server of ours whose data
     directory was deleted or moved away: the socket's folder is private.
     """
-    stranger = _stranger(site)
-    if stranger is not None:
-        kill([stranger], signal.SIGQUIT)
-        while alive(stranger):  # it takes its socket along, which must not be ours by then
+    strangers = _strangers(site)
+    if strangers:
+        kill(strangers, signal.SIGQUIT)
+        while any(map(alive, strangers)):  # each takes its socket along, which must not be ours by then
             _pause(site, deadline, seconds)
     lock = site.socket_folder / f"{SOCKET_NAME}.lock"
     for stale in (site.data / "postmaster.pid", lock, lock.with_suffix("")):

@@ -13,7 +13,9 @@ import psycopg
 import pytest
 
 from controlplane.devdb import server
+from controlplane.devdb.cluster import SOCKET_NAME
 from controlplane.devdb.errors import DevdbError, StartTimedOut
+from controlplane.devdb.processes import alive
 
 from .conftest import Person
 
@@ -111,12 +113,12 @@ def test_a_stale_lock_file_is_no_server(person: Person, running: Path, name: str
     bystander = person.start(running, "-c", "input()", stdin=subprocess.PIPE)
     lock.write_text(told.replace(told.splitlines()[0], str(bystander.pid), 1) if content == "recycled" else content)
     rows = person.sql(running, SELECT_KEPT)
-    alive = bystander.poll() is None
+    lives = bystander.poll() is None
     bystander.kill()
     bystander.communicate()
 
     assert rows == KEPT
-    assert alive
+    assert lives
 
 
 def test_a_lock_file_cut_short_under_a_running_server_does_not_start_a_second(person: Person, running: Path):
@@ -170,10 +172,17 @@ def test_a_folder_that_was_deleted_gets_a_new_server(person: Person, fresh: Path
 
     subprocess.run(["rm", "-rf", str(fresh)], check=True)
 
-    try:
-        assert person.sql(fresh, "SELECT count(*) FROM pg_tables WHERE tablename = 'old'") == [[0]]
-    finally:
-        os.kill(pid, signal.SIGQUIT)
+    assert person.sql(fresh, "SELECT count(*) FROM pg_tables WHERE tablename = 'old'") == [[0]]
+    assert not alive(pid), "the old server would take the new one's socket along when it ends"
+
+
+def test_a_server_whose_socket_was_deleted_is_replaced(person: Person, running: Path):
+    before = server.status(running)
+
+    (Path(before.socket) / SOCKET_NAME).unlink()
+
+    assert person.sql(running, SELECT_KEPT) == KEPT
+    assert server.status(running).pid != before.pid
 
 
 def test_the_server_holds_nothing_of_who_started_it(person: Person, fresh: Path):
