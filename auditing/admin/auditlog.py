@@ -55,7 +55,9 @@ class AuditLogAdmin(LogAdmin):
 
     @admin.display(description="Reason")
     def why(self, row: AuditLog) -> str:
-        return Truncator(row.reason).chars(24) or display.NOTHING
+        if not row.reason:
+            return display.NOTHING
+        return format_html('<span title="{}">{}</span>', row.reason, Truncator(row.reason).chars(24))
 
     @admin.display(description="Object")
     def object(self, row: AuditLog) -> str:
