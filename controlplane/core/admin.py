@@ -236,7 +236,7 @@ def confirmed_action(
 ) -> Action:
     """An action on ticked rows, or on one row's page, that asks for a reason on a page of its own and then acts.
 
-    permission: "change", or one of the model's own, as "revoke". command: the management command that does the same.
+    permission: "change", or one of the model's own, as "revoke". command: the management command that does the same, "" if none.
     past: "suspended", for the message. explain: what will happen, one sentence. perform: called with each row, the request
     and the reason. offered: whether a row is in the right state. preview: what stops, as (label, value) pairs.
     """
@@ -244,7 +244,10 @@ def confirmed_action(
     def run(modeladmin: ModelAdmin, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponse | None:
         rows = list(queryset[:101])
         if len(rows) > 100:
-            messages.error(request, f"At most 100 rows at a time. For more there is the command {command}.")
+            messages.error(
+                request,
+                "At most 100 rows at a time." + (f" For more there is the command {command}." if command else ""),
+            )
             return None
         if not rows or len(rows) < len(set(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))):
             messages.error(request, MISSING)  # unknown, another's, or filtered away: the same words for all

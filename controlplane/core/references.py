@@ -94,10 +94,8 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         forms.Field.validate(self, value)
 
     def _matching(self, text: str) -> models.QuerySet[Any]:
-        try:
-            return self.rows().filter(pk=UUID(text))
-        except ValueError:
-            pass
+        if (id := _as_id(text)) is not None:
+            return self.rows().filter(pk=id)
         exact = models.Q(**{f"{self.reference}__iexact": text})
         *owners, short = text.split("/")
         for names in combinations(self.above, len(owners)) if owners else ():
@@ -109,3 +107,10 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         if len(self.above) > 1:
             return "Write tenant/app/code, as acme/chat/berlin, or an id."
         return "Write tenant/name, as acme/chat, or an id." if self.above else "Write its short name, or an id."
+
+
+def _as_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

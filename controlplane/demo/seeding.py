@@ -230,7 +230,7 @@ def _end_keys(houses: dict[str, House], at: datetime) -> None:
             if key.end == "revoked":
                 row.revoke("replaced; seen in a shared notebook", by="demo")
             elif key.end == "rotated":
-                row.rotate(grace=timedelta(days=1), by="demo")
+                row.rotate(grace=timedelta(days=1))
             elif key.end == "disabled":
                 APIKey.objects.filter(pk=row.pk).update(enabled=False)
             if key.expires:  # last: seen from now, the keys of a long past instant have expired

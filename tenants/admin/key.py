@@ -195,7 +195,7 @@ class APIKeyAdmin(WritableModelAdmin):
             try:
                 if grace not in GRACES:
                     raise KeyOperationError("bad_grace")
-                issued = key.rotate(timedelta(seconds=int(grace)), by=str(request.user))
+                issued = key.rotate(timedelta(seconds=int(grace)))
                 return self._created_page(request, key, issued, title="Key rotated")
             except KeyOperationError as error:
                 messages.error(request, error.message)

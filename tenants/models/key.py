@@ -293,7 +293,7 @@ class APIKey(models.Model):
     def allows_model(self, name: str) -> bool:
         return self.allowed_models is None or name in self.allowed_models
 
-    def rotate(self, grace: timedelta = timedelta(hours=24), by: str = "") -> Issued:
+    def rotate(self, grace: timedelta = timedelta(hours=24)) -> Issued:
         """Add a new secret; every other live one ends after `grace` (0 to API_KEY_MAX_GRACE), or earlier if it did.
 
         Raises KeyOperationError: bad_grace, revoked, expired, already_rotated (this instance is older than the last
@@ -318,7 +318,7 @@ class APIKey(models.Model):
             ):
                 raise KeyOperationError("too_many_live_secrets", http_status=409)
             APIKey.objects.filter(pk=self.pk).update(rotation=models.F("rotation") + 1)
-            secret, token = APIKeySecret.objects.make(stored, by=by)
+            secret, token = APIKeySecret.objects.make(stored)
         self.refresh_from_db(fields=["rotation", "updated_at"])
         return Issued(self, secret, token)
 
@@ -389,7 +389,7 @@ class APIKeySecretQuerySet(models.QuerySet["APIKeySecret"]):
 
 
 class APIKeySecretManager(models.Manager.from_queryset(APIKeySecretQuerySet)):  # type: ignore[misc]
-    def make(self, key: APIKey, by: str = "") -> tuple[APIKeySecret, str]:
+    def make(self, key: APIKey) -> tuple[APIKeySecret, str]:
         """A new secret of a key, and its token. A kid that is taken already is drawn anew, three times."""
         for attempt in range(3):
             fresh = tokens.new_key(key.environment)

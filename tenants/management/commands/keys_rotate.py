@@ -30,7 +30,7 @@ class Command(commands.Command):
     def handle(self, *args: Any, key: str, tenant: str, grace: timedelta, **options: Any) -> None:
         found = commands.key_by_name(commands.tenant_by_slug(tenant), key)
         with audit_context(actor=command_actor(self.name)):
-            issued = found.rotate(grace=grace, by=self.by)
+            issued = found.rotate(grace=grace)
         told = {"id": str(found.pk), "prefix": issued.secret.prefix, "rotation": issued.key.rotation}
         self.say(
             json.dumps(told)
