@@ -10,4 +10,6 @@ class CatalogConfig(AppConfig):
     label = "cp_catalog"
     verbose_name = "Models and prices"
     default_auto_field = "django.db.models.BigAutoField"
-    audit_exempt: ClassVar[dict[str, str]] = {}
+    audit_exempt: ClassVar[dict[str, str]] = {
+        "PriceImport": "append-only itself: each row is the record of an import",
+    }

@@ -46,3 +46,44 @@ class AliasError(CatalogError):
         "Choose another name.",
         "alias_taken": "This alias is taken. Change the one that is there.",
     }
+
+
+class PriceOverlap(CatalogError):
+    """Another price of the model holds in that time."""
+
+    code = "price_overlap"
+    http_status = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            message="Another price of this model holds in that time. End it first, or choose another time."
+        )
+
+
+class PriceFrozen(CatalogError):
+    """A price never changes: what was billed by it stays explained."""
+
+    code = "price_frozen"
+    http_status = 409
+
+    def __init__(self) -> None:
+        super().__init__(message="A price cannot be changed or deleted, only ended. End it and set a new one.")
+
+
+class UsageError(CatalogError):
+    """What was used cannot be priced because it cannot be so: `negative_count`, `not_finite`, `wrong_type`,
+    `unknown_field`, `missing_time`, `unknown_kind`. field: which one, "" if none."""
+
+    code = "wrong_type"
+    messages: ClassVar[dict[str, str]] = {
+        "negative_count": "A count, a duration or an amount of a usage is below 0. Give what was used, or leave it out.",
+        "not_finite": "A number of a usage is NaN or infinite. Give a finite Decimal.",
+        "wrong_type": "A field of a usage has another type: counts are whole numbers, seconds and money Decimals, times aware.",
+        "unknown_field": "A usage has no field of this name. The fields are those of catalog.pricing.Usage.",
+        "missing_time": "The price depends on the time of day, and the usage has none. Give `at`, an aware datetime.",
+        "unknown_kind": "There is no such kind of usage. Leave `kind` empty to take the one of the model.",
+    }
+
+    def __init__(self, code: str, field: str = "", found: str = "") -> None:
+        self.field = field
+        super().__init__(code, f"{field}: {found} {self.messages[code]}" if field else self.messages[code])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import factory
 
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
-from catalog.models import AIModel, ModelAlias, Provider
+from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.ids import now, uuid7, uuid7_at
 from policies.models import Policy
 from tenants import tokens
@@ -206,6 +206,30 @@ class ModelAliasFactory(Factory):
     tenant = None
     alias = factory.Sequence(lambda n: f"alias-{n}")
     model = factory.SubFactory(AIModelFactory)
+
+
+class PriceImportFactory(Factory):
+    class Meta:
+        model = PriceImport
+
+    source = "prices.json"
+    sha256 = factory.Sequence(lambda n: f"{n:064x}")
+    bytes = 2
+    started_at = factory.LazyFunction(now)
+    effective_from = factory.LazyFunction(now)
+    threshold = 20
+
+
+class ModelPriceFactory(Factory):
+    """A list price since the beginning of 2026: 2 US dollars per million tokens in, 8 out."""
+
+    class Meta:
+        model = ModelPrice
+
+    model = factory.SubFactory(AIModelFactory)
+    tenant = None
+    effective_from = datetime(2026, 1, 1, tzinfo=UTC)
+    rates = factory.LazyFunction(lambda: {"input_cost_per_token": "2e-06", "output_cost_per_token": "8e-06"})
 
 
 # ---------------------------------------------------------------- policies

@@ -1,24 +1,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.search import TrigramSimilarity, TrigramWordSimilarity
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Length, Lower
 
 from catalog.errors import AliasError, ModelDisabled, UnknownModel
+from catalog.models.price_import import PriceImport
+from catalog.models.provider import Provider
 from controlplane.core.conf import conf
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
 from controlplane.core.statements import fetch
 from tenants.models import Tenant
 
-PROVIDER_SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
+if TYPE_CHECKING:
+    from catalog.models.price import ModelPrice
 
 CAPABILITIES = (
     "function_calling", "tool_choice", "vision", "reasoning", "response_schema", "prompt_caching", "pdf_input",
@@ -44,46 +47,6 @@ class ModelRecord:
     @property
     def canonical_id(self) -> str:
         return f"{self.provider}/{self.name}"
-
-
-class Provider(models.Model):
-    """Who serves models. Global: written by operators, read by everybody. Never deleted while it has models."""
-
-    id = id_field()
-    slug = models.CharField(
-        max_length=64,
-        unique=True,
-        validators=[RegexValidator(PROVIDER_SLUG + r"(?<!\n)", "Lower-case letters, digits and _ . - inside.")],
-        db_comment="First part of canonical ids",
-    )
-    name = models.CharField(max_length=200, db_comment="Name for people")
-    family = models.CharField(
-        max_length=32, blank=True, default="", help_text="Whose pricing rules it follows; empty: by its slug.",
-        db_comment="Whose pricing rules it follows; empty: by its slug",
-    )  # fmt: skip
-    enabled = models.BooleanField(default=True, help_text="Off: none of its models can be used.", db_comment="In use")
-    website = models.URLField(blank=True, default="", db_comment="Where it presents itself")
-    doc_url = models.URLField("documentation", blank=True, default="", db_comment="Where its models are documented")
-    notes = models.TextField(blank=True, default="", db_comment="For operators")
-    metadata = models.JSONField(default=dict, blank=True, db_comment="Anything else")
-    created_at = created_at_field()
-    updated_at = updated_at_field()
-
-    reference = "slug"
-
-    class Meta:
-        db_table_comment = "Who serves models"
-        constraints = [
-            models.CheckConstraint(
-                condition=models.Q(slug__regex=PROVIDER_SLUG),
-                name="cp_catalog_provider_slug_is_plain",
-                violation_error_message="A slug has lower-case letters, digits and _ . - inside.",
-            ),
-            json_object("metadata", "cp_catalog_provider_metadata_is_object"),
-        ]
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class AIModelQuerySet(models.QuerySet["AIModel"]):
@@ -219,6 +182,14 @@ class AIModel(models.Model):
         max_length=6, choices=Origin, default=Origin.MANUAL, editable=False, db_comment="import, manual"
     )
     unlisted_at = models.DateTimeField(null=True, editable=False, db_comment="Absent from the source since then")
+    first_import = models.ForeignKey(
+        PriceImport, models.PROTECT, null=True, editable=False, db_index=False, related_name="+",
+        db_comment="The import that made it",
+    )  # fmt: skip
+    last_import = models.ForeignKey(
+        PriceImport, models.PROTECT, null=True, editable=False, db_index=False, related_name="+",
+        db_comment="The last import that changed it",
+    )  # fmt: skip
     created_at = created_at_field()
     updated_at = updated_at_field()
 
@@ -277,6 +248,12 @@ class AIModel(models.Model):
         if self.unlisted_at:
             return "unlisted"
         return "deprecated" if self.deprecation_date else "active"
+
+    def price_at(self, instant: datetime, tenant: Tenant | UUID | None = None) -> ModelPrice | None:
+        """The price that holds at the instant (aware): the tenant's own, which replaces the list price whole, else the
+        list price, else None."""
+        found: ModelPrice | None = self.prices.at(instant, tenant)
+        return found
 
     def _fill_key(self) -> None:
         if not self.key and self.name and self.provider_id:

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from catalog.models.model import CAPABILITIES, AIModel, ModelAlias, ModelRecord
+from catalog.models.price import ModelPrice
+from catalog.models.price_import import PriceImport
+from catalog.models.provider import PROVIDER_SLUG, Provider
+
+__all__ = [
+    "CAPABILITIES",
+    "PROVIDER_SLUG",
+    "AIModel",
+    "ModelAlias",
+    "ModelPrice",
+    "ModelRecord",
+    "PriceImport",
+    "Provider",
+]

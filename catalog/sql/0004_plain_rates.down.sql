@@ -1,0 +1,1 @@
+DROP FUNCTION cp_catalog_plain_rates(jsonb);

@@ -1,0 +1,2 @@
+DROP TRIGGER cp_frozen ON cp_catalog_modelprice;
+DROP FUNCTION cp_catalog_freeze_price();
