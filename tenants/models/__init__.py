@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from tenants.models.fields import Status
-from tenants.models.key import APIKey, APIKeySecret, Issued
+from tenants.models.key import APIKey, Issued
+from tenants.models.secret import APIKeySecret
 from tenants.models.tenant import App, Branch, Tenant
 from tenants.models.user import User, UserApp
 from tenants.roles import Role
