@@ -7,6 +7,7 @@ A value comes through as it was written: nothing is interpolated, unescaped or s
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -100,8 +101,9 @@ class Env(environ.Env):
     def keys(self, prefix: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
         """Every variable that begins with prefix, by the rest of its name, read as its default's type.
 
-        bool, int; tuple: comma list; dict: comma list of number:text (2:abc,1:def); else text. They may be secrets, so
-        X_FILE works and an error does not show the text. A name without a default comes as text.
+        bool, int; tuple: comma list, or a JSON list of texts (["a,b"]); dict: comma list of number:text (2:abc,1:def);
+        else text. They may be secrets, so X_FILE works and an error does not show the text. A name without a default
+        comes as text.
         """
         names = {name.removesuffix("_FILE") for source in self.sources for name in source if name.startswith(prefix)}
         return {
@@ -113,13 +115,23 @@ class Env(environ.Env):
         text = self.secret(var)
         try:
             if isinstance(default, tuple):
-                return tuple(self.parse_value(text, list))
+                return _json_list(text) if text.lstrip().startswith("[") else tuple(self.parse_value(text, list))
             if isinstance(default, dict):
                 pairs = [word.partition(":") for word in self.parse_value(text, list)]
                 return {self.parse_value(number, int): value for number, _, value in pairs}
             return self.parse_value(text, type(default)) if isinstance(default, int) else text
         except ValueError as error:
             raise ImproperlyConfigured(f"{var} must be {error}.") from None
+
+
+def _json_list(text: str) -> tuple[str, ...]:
+    try:
+        words = json.loads(text)
+    except ValueError:
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError('a comma list, or a JSON list of texts as ["a", "b"]')
+    return tuple(words)
 
 
 def checkout_file() -> Path | None:

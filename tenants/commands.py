@@ -173,7 +173,10 @@ def key_row(key: APIKey) -> dict[str, Any]:
         "user": key.user.email if key.user else None,
         "branch": key.branch.code if key.branch else None,
         "scopes": key.scopes,
-        "secrets": [f"cpk_{key.environment}_{secret.kid}" for secret in secrets if secret.revoked_at is None],
+        "secrets": [
+            secret.hint or f"cpk_{key.environment}_{secret.kid}" for secret in secrets if secret.revoked_at is None
+        ],
+        "last_used_at": getattr(key, "used_at", None),
     }
 
 

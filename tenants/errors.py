@@ -96,6 +96,10 @@ class KeyOperationError(TenantsError):
         "revoked": "This key is revoked: that is final. Issue another one.",
         "expired": "This key has expired. Issue another one.",
         "already_rotated": "This key has been rotated meanwhile. Look at its secrets before you rotate it again.",
+        "duplicate_secret": "A secret with this digest is there already. It keeps opening the key that it opens.",
+        "no_pepper": "There is no pepper to give: set API_KEY_PEPPERS first, with 0: beside it.",
+        "bad_import": "Some rows of this file cannot be imported. Mend them, or take them out: it is all or nothing.",
+        "bad_digest": "This is no SHA-256: give 32 bytes, or 64 hexadecimal digits.",
         "too_many_live_secrets": "This key has as many live secrets as it may have. "
         "Revoke one, or rotate with grace 0.",
     }

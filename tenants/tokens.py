@@ -13,13 +13,17 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 KEY = re.compile(r"cpk_(live|test)_([0-9A-Za-z]{12})_[0-9A-Za-z]{49}", re.ASCII)
 TOKEN_SHAPED = re.compile(r"cpk_(?:live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{8}|cpr_[0-9A-Za-z]{49}", re.ASCII)
+PUBLIC = re.compile(r"cpk_(?:live|test)_[0-9A-Za-z]{12}(?=_)", re.ASCII)
 KEY_LENGTH = 71
+FOREIGN_LENGTH = range(20, 257)
+OURS = ("cpk_", "cpr_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,30 @@ def well_formed(token: object) -> bool:
     if not isinstance(token, str) or len(token) != KEY_LENGTH or not token.isascii():
         return False
     return KEY.fullmatch(token) is not None and _crc(token[:-6]) == token[-6:]
+
+
+def may_open(token: object, foreign: Sequence[str] = ()) -> bool:
+    """Whether a string is worth a look: a well-formed key of ours, or one of another gateway that matches a pattern.
+
+    foreign: regular expressions of the whole token (API_KEY_FOREIGN_PATTERNS); nothing that begins like ours matches.
+    """
+    if well_formed(token):
+        return True
+    if not foreign or not isinstance(token, str) or len(token) not in FOREIGN_LENGTH or not token.isascii():
+        return False
+    return not token.startswith(OURS) and any(pattern.fullmatch(token) for pattern in compiled(tuple(foreign)))
+
+
+@cache
+def compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """The patterns of foreign tokens. Raises re.error for one that is none; the check cp_tenants.E002 says so first."""
+    return tuple(re.compile(pattern, re.ASCII) for pattern in patterns)
+
+
+def public_part(token: str) -> str:
+    """`cpk_live_<kid>` of a text that begins like a key of ours, else ""."""
+    begun = PUBLIC.match(token)
+    return begun[0] if begun else ""
 
 
 def sha256(token: str) -> bytes:

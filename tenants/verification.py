@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from controlplane.core.conf import conf
 from controlplane.core.statements import fetch
-from tenants import tokens
+from tenants import lastuse, tokens
 from tenants.errors import AuthUnavailable, InvalidKey
 
 
@@ -63,12 +63,13 @@ def verify(
     token: str, *, at: datetime, environment: str | None = None, scope: str | None = None, model: str | None = None
 ) -> VerifiedKey:
     """The key that a token opens at the instant `at`, or InvalidKey; see APIKey.objects.verify."""
-    if not tokens.well_formed(token):
+    if not tokens.may_open(token, conf.API_KEY_FOREIGN_PATTERNS):
         raise InvalidKey("malformed")
     found = find(tokens.sha256(token))
     if found is None:
         raise InvalidKey("unknown")
     check(found, at, environment=environment, scope=scope, model=model)
+    lastuse.note(found.key.secret_id, at)
     return found.key
 
 

@@ -13,7 +13,7 @@ from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provide
 from controlplane.core.ids import now, uuid7, uuid7_at
 from policies.models import Policy
 from tenants import tokens
-from tenants.models import APIKey, APIKeySecret, App, Branch, Role, Tenant, User, UserApp
+from tenants.models import APIKey, APIKeySecret, APIKeySecretUse, App, Branch, Role, Tenant, User, UserApp
 
 
 class Factory(factory.django.DjangoModelFactory):
@@ -103,6 +103,15 @@ class APIKeySecretFactory(Factory):
     tenant = factory.LazyAttribute(lambda secret: secret.key.tenant)
     kid = factory.LazyAttribute(lambda secret: secret.token[9:21])
     digest = factory.LazyAttribute(lambda secret: tokens.sha256(secret.token))
+
+
+class APIKeySecretUseFactory(Factory):
+    class Meta:
+        model = APIKeySecretUse
+
+    secret = factory.SubFactory(APIKeySecretFactory)
+    tenant = factory.LazyAttribute(lambda use: use.secret.tenant)
+    last_used_at = factory.LazyFunction(now)
 
 
 def issue(app, /, **asked):

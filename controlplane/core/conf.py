@@ -37,6 +37,9 @@ class Conf:
     API_KEY_PEPPERS: dict[int, str] = {}
     """Peppers of key digests by version, hex of at least 32 bytes; the highest writes. Empty: plain SHA-256."""
 
+    API_KEY_FOREIGN_PATTERNS: tuple[str, ...] = ()
+    """Regular expressions of whole tokens of another gateway, whose imported SHA-256 digests may open keys."""
+
     def __getattribute__(self, name: str) -> Any:
         if name.isupper():
             given: dict[str, Any] = getattr(settings, "CONTROLPLANE", {})

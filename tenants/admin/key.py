@@ -28,12 +28,15 @@ GRACES = {"0": "At once", "3600": "After 1 hour", "86400": "After 24 hours", "60
 
 class SecretInline(admin.TabularInline):  # type: ignore[type-arg]
     model = APIKeySecret
-    fields = ("state", "created", "ends")
+    fields = ("state", "created", "used", "ends")
     readonly_fields = fields
     extra = 0
     max_num = 0
     can_delete = False
     ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[APIKeySecret]:
+        return super().get_queryset(request).select_related("use")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -51,6 +54,10 @@ class SecretInline(admin.TabularInline):  # type: ignore[type-arg]
     def created(self, row: APIKeySecret) -> str:
         return display.instant(row.created_at)
 
+    @admin.display(description="Last used (UTC)")
+    def used(self, row: APIKeySecret) -> str:
+        return display.instant(row.last_used_at) if row.last_used_at else "never"
+
     @admin.display(description="Ends (UTC)")
     def ends(self, row: APIKeySecret) -> str:
         return display.instant(row.revoked_at or row.expires_at)
@@ -61,12 +68,17 @@ class KeyStateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("live", "Live"), ("expiring", "Expiring in 14 days"), ("expired", "Expired"), ("revoked", "Revoked")]
+        return [
+            ("live", "Live"), ("expiring", "Expiring in 14 days"), ("unused", "Live, unused for 30 days"),
+            ("expired", "Expired"), ("revoked", "Revoked"),
+        ]  # fmt: skip
 
     def queryset(self, request: HttpRequest, queryset: Any) -> models.QuerySet[Any]:
+        month_ago = now() - timedelta(days=30)
         found: dict[str | None, Any] = {
             "live": lambda: queryset.live(),
             "expiring": lambda: queryset.expiring(timedelta(days=14)),
+            "unused": lambda: queryset.live().filter(created_at__lt=month_ago).unused(since=month_ago),
             "expired": lambda: queryset.filter(expires_at__lte=now(), revoked_at=None),
             "revoked": lambda: queryset.exclude(revoked_at=None),
         }
@@ -77,7 +89,7 @@ class KeyStateFilter(admin.SimpleListFilter):
 class APIKeyAdmin(WritableModelAdmin):
     form = KeyForm
     add_form = NewKeyForm
-    list_display = ("name", "prefix", "tenant", "app", "user", "condition", "ends", "made")
+    list_display = ("name", "prefix", "tenant", "app", "user", "condition", "used", "ends", "made")
     list_filter = (KeyStateFilter, "environment")
     search_fields = ("name__icontains", "secrets__kid__exact", "tenant__slug__exact", "app__slug__exact")
     search_help_text = "Name, kid, or slug of tenant or app"
@@ -116,9 +128,10 @@ class APIKeyAdmin(WritableModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[APIKey]:
         newest = APIKeySecret.objects.filter(key=models.OuterRef("pk")).order_by("-created_at")
-        shown = models.Subquery(newest.values("kid")[:1])
-        rows: models.QuerySet[APIKey] = super().get_queryset(request).annotate(newest_kid=shown)
-        return rows
+        kid, hint = (models.Subquery(newest.values(name)[:1]) for name in ("kid", "hint"))
+        rows: Any = super().get_queryset(request).annotate(newest_kid=kid, newest_hint=hint)
+        found: models.QuerySet[APIKey] = rows.with_last_use()
+        return found
 
     def get_urls(self) -> list[Any]:
         rotate = self.admin_site.admin_view(self.rotate_view)
@@ -231,7 +244,13 @@ class APIKeyAdmin(WritableModelAdmin):
 
     @admin.display(description="Prefix")
     def prefix(self, row: Any) -> str:
-        return display.mono(f"cpk_{row.environment}_{row.newest_kid}") if row.newest_kid else display.NOTHING
+        if not row.newest_kid:
+            return display.NOTHING
+        return display.mono(row.newest_hint or f"cpk_{row.environment}_{row.newest_kid}")
+
+    @admin.display(description="Last used", ordering="used_at")
+    def used(self, row: Any) -> str:
+        return display.day(row.used_at) if row.used_at else "never"
 
     @admin.display(description="State")
     def condition(self, row: APIKey) -> str:

@@ -2,9 +2,21 @@ from __future__ import annotations
 
 from tenants.models.fields import Status
 from tenants.models.key import APIKey, Issued
-from tenants.models.secret import APIKeySecret
+from tenants.models.secret import APIKeySecret, APIKeySecretUse
 from tenants.models.tenant import App, Branch, Tenant
 from tenants.models.user import User, UserApp
 from tenants.roles import Role
 
-__all__ = ["APIKey", "APIKeySecret", "App", "Branch", "Issued", "Role", "Status", "Tenant", "User", "UserApp"]
+__all__ = [
+    "APIKey",
+    "APIKeySecret",
+    "APIKeySecretUse",
+    "App",
+    "Branch",
+    "Issued",
+    "Role",
+    "Status",
+    "Tenant",
+    "User",
+    "UserApp",
+]

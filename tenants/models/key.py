@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Required, Self, TypedDict, Unpack
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
@@ -19,10 +19,10 @@ from controlplane.core.conf import conf
 from controlplane.core.constraints import TenantForeignKey, json_object
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
 from controlplane.core.ids import now, uuid7
-from tenants import tokens, verification
+from tenants import lastuse, tokens, verification
 from tenants.errors import KeyOperationError
 from tenants.models.fields import json_field
-from tenants.models.secret import APIKeySecret, APIKeySecretQuerySet, check_reason
+from tenants.models.secret import APIKeySecret, APIKeySecretQuerySet, APIKeySecretUse, check_reason
 from tenants.models.tenant import App, Branch, Tenant
 from tenants.models.user import User
 
@@ -42,6 +42,25 @@ class Issued:
         return f"Issued(key={self.key.pk}, kid={self.secret.kid!r})"
 
 
+class NewKey(TypedDict, total=False):
+    """What a new key may be given. allowed_models: canonical ids; None = the key restricts nothing, empty = no model at
+    all. expires_at, not_before: aware. id: of the key to be, so that a repeated call makes no second one."""
+
+    tenant: Required[Tenant]
+    app: Required[App]
+    name: Required[str]
+    environment: str
+    user: User | None
+    branch: Branch | None
+    scopes: Iterable[str]
+    allowed_models: Iterable[str] | None
+    expires_at: datetime | None
+    not_before: datetime | None
+    metadata: Mapping[str, Any] | None
+    tags: Iterable[str]
+    id: UUID | None
+
+
 class APIKeyQuerySet(models.QuerySet["APIKey"]):
     def for_tenant(self, tenant: Tenant) -> Self:
         return self.filter(tenant=tenant)
@@ -59,56 +78,52 @@ class APIKeyQuerySet(models.QuerySet["APIKey"]):
         begin = at or now()
         return self.live(begin).filter(expires_at__lt=begin + within)
 
+    def unused(self, since: datetime) -> Self:
+        """Keys of which no secret was used since then."""
+        used = APIKeySecretUse.objects.filter(secret__key=models.OuterRef("pk"), last_used_at__gte=since)
+        return self.filter(~models.Exists(used))
+
+    def with_last_use(self) -> Self:
+        """Annotated with `used_at`: the newest use of any of its secrets; None: never."""
+        uses = APIKeySecretUse.objects.filter(secret__key=models.OuterRef("pk")).order_by("-last_used_at")
+        return self.annotate(used_at=models.Subquery(uses.values("last_used_at")[:1]))
+
 
 class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: ignore[misc]
-    def issue(
-        self,
-        *,
-        tenant: Tenant,
-        app: App,
-        name: str,
-        environment: str = "live",
-        user: User | None = None,
-        branch: Branch | None = None,
-        scopes: Iterable[str] = (),
-        allowed_models: Iterable[str] | None = None,
-        expires_at: datetime | None = None,
-        not_before: datetime | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        tags: Iterable[str] = (),
-        by: str = "",
-        by_id: UUID | None = None,
-        id: UUID | None = None,
-    ) -> Issued:
+    def issue(self, *, by: str = "", by_id: UUID | None = None, **asked: Unpack[NewKey]) -> Issued:
         """Make a key with its first secret, in one transaction. The token is in the result, and nowhere else.
 
-        allowed_models: canonical ids; None = the key restricts nothing, empty = no model at all. expires_at,
-        not_before: aware. by, by_id: who issues it, for people. id: of the key to be, so that a repeated call makes no
-        second one. Raises KeyOperationError: wrong_tenant, operator, naive_datetime, bad_expiry, bad_scope, too_large,
-        contains_token.
+        asked: the fields of NewKey. by, by_id: who issues it, for people. Raises KeyOperationError: wrong_tenant,
+        operator, naive_datetime, bad_expiry, bad_environment, bad_scope, too_large, contains_token.
         """
-        key = self.model(
-            id=id or uuid7(),
-            tenant=tenant,
-            app=app,
-            user=user,
-            branch=branch,
-            name=name.strip(),
-            environment=environment,
-            scopes=list(dict.fromkeys(scopes)),
-            allowed_models=None if allowed_models is None else list(dict.fromkeys(allowed_models)),
-            not_before=not_before,
-            expires_at=expires_at,
-            metadata=dict(metadata or {}),
-            tags=list(dict.fromkeys(tags)),
-            created_by=by,
-            created_by_id=by_id,
-        )
-        key.check_new(now())
+        key = self.draft(by=by, by_id=by_id, **asked)
         with audit_context():
             key.save(force_insert=True)
             secret, token = APIKeySecret.objects.make(key)
         return Issued(key, secret, token)
+
+    def draft(self, *, by: str = "", by_id: UUID | None = None, **asked: Unpack[NewKey]) -> APIKey:
+        """The key as `issue` would make it, checked and not saved: without a secret it opens to nobody."""
+        models_ = asked.get("allowed_models")
+        key: APIKey = self.model(
+            id=asked.get("id") or uuid7(),
+            tenant=asked["tenant"],
+            app=asked["app"],
+            user=asked.get("user"),
+            branch=asked.get("branch"),
+            name=asked["name"].strip(),
+            environment=asked.get("environment", "live"),
+            scopes=list(dict.fromkeys(asked.get("scopes", ()))),
+            allowed_models=None if models_ is None else list(dict.fromkeys(models_)),
+            not_before=asked.get("not_before"),
+            expires_at=asked.get("expires_at"),
+            metadata=dict(asked.get("metadata") or {}),
+            tags=list(dict.fromkeys(asked.get("tags", ()))),
+            created_by=by,
+            created_by_id=by_id,
+        )
+        key.check_new(now())
+        return key
 
     def verify(
         self, token: str, environment: str | None = None, scope: str | None = None, model: str | None = None
@@ -127,6 +142,10 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
         values = [digest for _, digest in tokens.digests(sha256, conf.API_KEY_PEPPERS)]
         found: APIKey = self.get(secrets__digest__in=values)
         return found
+
+    def flush_last_used(self) -> int:
+        """Write down at once which secrets were used since the last time, in this process; returns how many."""
+        return lastuse.flush()
 
     def purgeable(self, older_than: timedelta | None = None) -> APIKeySecretQuerySet:
         """Secrets that ended, or whose key ended, longer ago than this (default: API_KEY_PURGE_AFTER)."""
@@ -147,7 +166,7 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
             with audit_context(actor=actor, reason="ended long ago"):
                 batch = ended.select_for_update(skip_locked=True, of=("self",))
                 ids = list(batch.values_list("pk", flat=True)[:1000])
-                removed += APIKeySecret.objects.filter(pk__in=ids).delete()[0]
+                removed += APIKeySecret.objects.filter(pk__in=ids).delete()[1].get(APIKeySecret._meta.label, 0)
             if len(ids) < 1000:
                 return removed
 
@@ -282,6 +301,14 @@ class APIKey(models.Model):
             return "expired"
         return "not yet valid" if self.not_before and self.not_before > now() else "active"
 
+    @property
+    def last_used_at(self) -> datetime | None:
+        """When it was last used, by the newest of its secrets' uses; None: never. `with_last_use` asks for many at once."""
+        newest: datetime | None = APIKeySecretUse.objects.filter(secret__key=self).aggregate(
+            at=models.Max("last_used_at")
+        )["at"]
+        return newest
+
     def is_expired(self, at: datetime | None = None) -> bool:
         return self.expires_at is not None and (at or now()) >= self.expires_at
 
@@ -322,6 +349,21 @@ class APIKey(models.Model):
             secret, token = APIKeySecret.objects.make(stored)
         self.refresh_from_db(fields=["rotation", "updated_at"])
         return Issued(self, secret, token)
+
+    def import_secret(self, *, sha256: bytes | str, hint: str = "", origin: str = "") -> APIKeySecret:
+        """Let a token of another gateway open this key; its callers go on with what they hold.
+
+        sha256: of the token, 32 bytes or hexadecimal. hint: what may be shown of it, origin: where it comes from, each at
+        most 32 characters. API_KEY_FOREIGN_PATTERNS must match the token, or it is never looked up. Raises
+        KeyOperationError: bad_digest, too_large, contains_token, duplicate_secret, revoked, too_many_live_secrets.
+        """
+        with audit_context(reason=f"imported from {origin or 'elsewhere'}"):
+            stored = APIKey.objects.select_for_update().get(pk=self.pk)
+            if stored.revoked_at:
+                raise KeyOperationError("revoked", http_status=409)
+            if APIKeySecret.objects.filter(key=stored).live().count() >= conf.API_KEY_MAX_SECRETS:
+                raise KeyOperationError("too_many_live_secrets", http_status=409)
+            return APIKeySecret.objects.take(stored, sha256, hint=hint, origin=origin)
 
     def revoke(self, reason: str, by: str = "") -> None:
         """Refuse this key for ever. Again: the first time and reason stay. Raises reason_required, contains_token."""

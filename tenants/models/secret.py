@@ -41,6 +41,62 @@ class APIKeySecretManager(models.Manager.from_queryset(APIKeySecretQuerySet)):  
             break
         return secret, fresh.token
 
+    def take(self, key: APIKey, sha256: bytes | str, *, hint: str = "", origin: str = "") -> APIKeySecret:
+        """A secret of a key from the SHA-256 of a token that another gateway issued; see APIKey.import_secret."""
+        hashed = self.check_new(sha256, hint, origin)
+        candidates = tokens.digests(hashed, conf.API_KEY_PEPPERS)
+        version, digest = candidates[0]
+        known = {known for _, known in candidates} | {hashed}
+        if self.filter(digest__in=known).exists():
+            raise KeyOperationError("duplicate_secret", http_status=409)
+        secret: APIKeySecret = self.model(
+            tenant_id=key.tenant_id, key=key, kid=tokens.new_kid(), digest=digest, hash_version=version,
+            hint=hint, origin=origin or "import",
+        )  # fmt: skip
+        try:
+            with transaction.atomic(using=self.db):
+                secret.save(force_insert=True)
+        except IntegrityError as error:
+            if "cp_tenants_apikeysecret_digest_once" in str(error):
+                raise KeyOperationError("duplicate_secret", http_status=409) from error
+            raise
+        return secret
+
+    def check_new(self, sha256: bytes | str, hint: str = "", origin: str = "") -> bytes:
+        """The 32 bytes of a digest that may be imported. Raises KeyOperationError: bad_digest, too_large, contains_token."""
+        hashed = _sha256(sha256)
+        if len(hint) > 32 or len(origin) > 32:
+            raise KeyOperationError("too_large", "hint and origin have at most 32 characters.")
+        if tokens.holds_token(hint) or tokens.holds_token(origin):
+            raise KeyOperationError("contains_token")
+        return hashed
+
+    def versions(self) -> dict[int, int]:
+        """Number of secrets that may still open a key, by the version of the pepper of their digest."""
+        live = self.filter(revoked_at=None, key__revoked_at=None).values_list("hash_version")
+        return dict(live.annotate(n=models.Count("pk")).order_by("hash_version"))
+
+    def rehash(self, actor: object = None) -> int:
+        """Give every digest without pepper the newest one, a thousand in a transaction; no caller is needed for it.
+
+        Returns how many. Run again after an interruption, it goes on. Raises KeyOperationError("no_pepper").
+        """
+        peppers = conf.API_KEY_PEPPERS
+        if not any(peppers):
+            raise KeyOperationError("no_pepper")
+        newest = max(peppers)
+        done = 0
+        while True:
+            with audit_context(actor=actor, reason=f"digests get pepper {newest}"):
+                plain = self.filter(hash_version=0).select_for_update(skip_locked=True).only("digest")
+                batch = list(plain.order_by("pk")[:1000])
+                for secret in batch:
+                    secret.hash_version, secret.digest = tokens.digests(bytes(secret.digest), peppers)[0]
+                self.bulk_update(batch, ["digest", "hash_version"])
+            done += len(batch)
+            if len(batch) < 1000:
+                return done
+
 
 class APIKeySecret(models.Model):
     """What a caller holds, as a digest. Several of one key may be live: that is how a key is rotated without a gap.
@@ -84,6 +140,7 @@ class APIKeySecret(models.Model):
         ]
         constraints = [
             # global on purpose: they are asked before a tenant is known
+            models.UniqueConstraint(fields=["tenant", "id"], name="cp_tenants_apikeysecret_tenant_id"),
             models.UniqueConstraint(fields=["kid"], name="cp_tenants_apikeysecret_kid_once"),
             models.UniqueConstraint(fields=["digest"], name="cp_tenants_apikeysecret_digest_once"),
             TenantForeignKey(
@@ -107,6 +164,12 @@ class APIKeySecret(models.Model):
         """What may be shown of the token: `cpk_live_<kid>`, or the hint of an imported one. Needs `key`."""
         return self.hint or f"cpk_{self.key.environment}_{self.kid}"
 
+    @property
+    def last_used_at(self) -> datetime | None:
+        """When it last opened its key, as last written down (`tenants.lastuse`); None: never."""
+        use: APIKeySecretUse | None = getattr(self, "use", None)
+        return use.last_used_at if use else None
+
     def revoke(self, reason: str, by: str = "") -> None:
         """Refuse this secret for ever; the key's others go on. Again: the first time and reason stay."""
         check_reason(reason)
@@ -114,6 +177,41 @@ class APIKeySecret(models.Model):
             values = {"revoked_at": now(), "revoked_by": by, "revoke_reason": reason}
             APIKeySecret.objects.filter(pk=self.pk, revoked_at=None).update(**values)
         self.refresh_from_db(fields=["revoked_at", "revoked_by", "revoke_reason"])
+
+
+class APIKeySecretUse(models.Model):
+    """When a secret was last used. Written in batches by `tenants.lastuse`; goes with its secret. Never audited."""
+
+    secret = models.OneToOneField(
+        APIKeySecret, models.CASCADE, primary_key=True, db_constraint=False, related_name="use", db_comment="Which one"
+    )
+    tenant = models.ForeignKey(Tenant, models.PROTECT, db_index=False, related_name="+", db_comment="Whose it is")
+    last_used_at = models.DateTimeField(db_comment="Newest use that was written down")
+
+    class Meta:
+        verbose_name = "last use of a secret"
+        verbose_name_plural = "last uses of secrets"
+        db_table_comment = "When a secret was last used"
+        constraints = [
+            TenantForeignKey(
+                fields=("tenant", "secret"),
+                to="cp_tenants.APIKeySecret",
+                name="cp_tenants_apikeysecretuse_secret_of_tenant",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.secret_id)
+
+
+def _sha256(given: bytes | str) -> bytes:
+    try:
+        hashed = bytes.fromhex(given) if isinstance(given, str) else bytes(given)
+    except (ValueError, TypeError):
+        hashed = b""
+    if len(hashed) != 32:
+        raise KeyOperationError("bad_digest")
+    return hashed
 
 
 def check_reason(reason: str) -> None:

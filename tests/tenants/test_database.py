@@ -191,6 +191,7 @@ def test_a_kid_and_a_digest_are_once_of_all_tenants():
         ("cp_tenants_branch", "cp_tenants_branch_tenant_app_id", "tenant_id, app_id, id"),
         ("cp_tenants_user", "cp_tenants_user_tenant_id", "tenant_id, id"),
         ("cp_tenants_apikey", "cp_tenants_apikey_tenant_id", "tenant_id, id"),
+        ("cp_tenants_apikeysecret", "cp_tenants_apikeysecret_tenant_id", "tenant_id, id"),
         ("cp_tenants_apikey", "cp_tenants_apikey_tenant_app_id", "tenant_id, app_id, id"),
     ],
 )

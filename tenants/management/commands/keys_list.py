@@ -28,6 +28,6 @@ class Command(commands.Command):
             keys = keys.live()
         if expiring is not None:
             keys = keys.expiring(expiring)
-        keys = keys.select_related("app", "user", "branch").prefetch_related("secrets")
+        keys = keys.with_last_use().select_related("app", "user", "branch").prefetch_related("secrets")
         found, after = page(keys, "-id", options["after"], options["limit"])
         self.write_page([commands.key_row(key) for key in found], after, as_json=options["json"])

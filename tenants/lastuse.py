@@ -1,0 +1,65 @@
+"""When the secrets of keys were last used: noted in memory at each verification, written down in one statement.
+
+A process that is killed loses what it noted since the last time: at most `EVERY` seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+
+from controlplane.core.conf import conf
+
+EVERY = 60
+"""Seconds between two writes of a process."""
+
+_noted: dict[UUID, datetime] = {}
+
+# A secret that was purged meanwhile drops out by the join. In the order of their ids, so that two processes cannot wait
+# for each other.
+_WRITE = """
+INSERT INTO cp_tenants_apikeysecretuse AS use (secret_id, tenant_id, last_used_at)
+SELECT s.id, s.tenant_id, used.at FROM unnest(%s::uuid[], %s::timestamptz[]) AS used (id, at)
+JOIN cp_tenants_apikeysecret s ON s.id = used.id ORDER BY s.id
+ON CONFLICT (secret_id) DO UPDATE SET last_used_at = greatest(use.last_used_at, excluded.last_used_at)
+"""
+
+
+def note(secret_id: UUID, at: datetime) -> None:
+    """Remember that the secret opened its key at the instant. No lock: of two at once one stays, they are alike."""
+    _noted[secret_id] = at
+
+
+def forget() -> None:
+    """Drop what was noted: it is the parent's after a fork."""
+    _noted.clear()
+
+
+def flush() -> int:
+    """Write down what was noted, on this thread's connection; returns how many secrets. In one statement, or none."""
+    with connections[conf.DATABASE].cursor() as cursor:
+        return write(cursor.execute)
+
+
+def write(execute: Callable[[str, list[Any]], Any]) -> int:
+    """Write down what was noted by `execute(statement, params)`. Where that fails, it is kept for the next time."""
+    taken: dict[UUID, datetime] = {}
+    while _noted:
+        try:
+            secret_id, at = _noted.popitem()
+        except KeyError:  # another thread took the last one
+            break
+        taken.setdefault(secret_id, at)
+    if not taken:
+        return 0
+    try:
+        execute(_WRITE, [list(taken), list(taken.values())])
+    except BaseException:
+        for secret_id, at in taken.items():
+            _noted.setdefault(secret_id, at)
+        raise
+    return len(taken)

@@ -1,0 +1,256 @@
+"""Peppers that change, last uses, leaked tokens."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, IntegrityError, transaction
+from django.test import override_settings
+
+from auditing.models import AuditLog
+from controlplane.core.ids import now, uuid7
+from tenants import lastuse, leaks, tokens
+from tenants.checks import check_peppers, check_versions
+from tenants.errors import InvalidKey, KeyOperationError
+from tenants.models import APIKey, APIKeySecret, APIKeySecretUse
+from tests.factories import AppFactory, issue
+
+pytestmark = pytest.mark.django_db
+
+MAY, JUNE = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
+ONE, TWO = "11" * 32, "22" * 32
+
+
+def peppers(**listed):
+    return override_settings(CONTROLPLANE={"API_KEY_PEPPERS": {int(name[1:]): value for name, value in listed.items()}})
+
+
+def run(*arguments):
+    out = StringIO()
+    call_command(*arguments, stdout=out, stderr=StringIO())
+    return out.getvalue().strip()
+
+
+# ---------------------------------------------------------------- peppers
+
+
+def test_digests_get_a_pepper_without_their_callers(acme_app):
+    issued = issue(acme_app)
+
+    with peppers(_0="", _1=ONE):
+        assert APIKey.objects.verify(issued.token).key_id == issued.key.pk
+        assert run("keys_rehash", "--status") == "Live secrets: 1 of version 0."
+        assert run("keys_rehash") == "Gave 1 digests the newest pepper. Live secrets: 1 of version 1."
+        assert run("keys_rehash").startswith("Gave 0 digests")
+    with peppers(_1=ONE):
+        assert APIKey.objects.verify(issued.token).key_id == issued.key.pk
+    with pytest.raises(InvalidKey, match="unknown"):
+        APIKey.objects.verify(issued.token)
+
+
+def test_more_than_a_thousand_digests_are_done_in_batches(acme_app):
+    key = issue(acme_app).key
+    APIKeySecret.objects.bulk_create(
+        APIKeySecret(tenant=key.tenant, key=key, kid=f"{n:012}", digest=n.to_bytes(32, "big")) for n in range(1500)
+    )
+
+    with peppers(_1=ONE):
+        assert APIKeySecret.objects.rehash() == 1501
+        assert APIKeySecret.objects.versions() == {1: 1501}
+
+
+def test_without_a_pepper_there_is_nothing_to_give():
+    for listed in ({}, {"_0": ""}):
+        with peppers(**listed), pytest.raises(KeyOperationError) as refused:
+            APIKeySecret.objects.rehash()
+        assert refused.value.code == "no_pepper"
+
+
+def test_live_secrets_of_a_pepper_that_is_not_listed_are_told(acme_app):
+    key = issue(acme_app).key
+
+    with peppers(_1=ONE):
+        [error] = check_versions(None, ["default"])
+        assert (error.id, "1 live secrets" in error.msg) == ("cp_tenants.E001", True)
+        key.revoke("gone")
+        assert list(check_versions(None, ["default"])) == []
+    assert list(check_versions(None, None)) == []
+
+
+@pytest.mark.parametrize("pepper", ["", "11" * 31, "zz" * 32, "1" * 65])
+def test_a_pepper_that_is_short_or_no_hex_is_told_without_showing_it(pepper):
+    with peppers(_1=pepper):
+        [error] = check_peppers(None)
+    assert error.id == "cp_tenants.E001"
+    assert not pepper or pepper not in error.msg + error.hint
+    with peppers(_0="", _1=ONE):
+        assert list(check_peppers(None)) == []
+
+
+# ---------------------------------------------------------------- last use
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted():
+    lastuse.forget()
+    yield
+    lastuse.forget()
+
+
+def test_a_use_is_written_down_later_in_one_statement(acme_app, django_assert_num_queries):
+    issued, other = issue(acme_app), issue(acme_app)
+    for token in (issued.token, issued.token, other.token):
+        APIKey.objects.verify(token)
+    assert issued.key.last_used_at is None
+
+    with django_assert_num_queries(1):
+        assert APIKey.objects.flush_last_used() == 2
+    with django_assert_num_queries(0):
+        assert APIKey.objects.flush_last_used() == 0
+
+    assert abs(issued.key.last_used_at - now()) < timedelta(minutes=1)
+    assert APIKeySecret.objects.get(key=issued.key).last_used_at == issued.key.last_used_at
+
+
+def test_a_refused_token_leaves_no_use(acme_app):
+    issued = issue(acme_app, environment="test")
+
+    with pytest.raises(InvalidKey):
+        APIKey.objects.verify(issued.token, environment="live")
+
+    assert APIKey.objects.flush_last_used() == 0
+
+
+def test_the_newest_use_stays_whichever_process_writes_last(acme_app):
+    secret = issue(acme_app).secret
+    for at in (JUNE, MAY):
+        lastuse.note(secret.pk, at)
+        lastuse.flush()
+
+    assert APIKeySecretUse.objects.get().last_used_at == JUNE
+
+
+def test_a_secret_that_was_purged_meanwhile_fails_nobody(acme_app):
+    secret = issue(acme_app).secret
+    lastuse.note(uuid7(), MAY)
+    lastuse.note(secret.pk, MAY)
+
+    assert lastuse.flush() == 2
+    assert [use.secret_id for use in APIKeySecretUse.objects.all()] == [secret.pk]
+
+
+def test_what_could_not_be_written_is_kept_for_the_next_time(acme_app):
+    secret = issue(acme_app).secret
+    lastuse.note(secret.pk, MAY)
+
+    def broken(statement, params):
+        lastuse.note(secret.pk, JUNE)
+        raise DatabaseError("away")
+
+    with pytest.raises(DatabaseError):
+        lastuse.write(broken)
+
+    lastuse.flush()
+    assert APIKeySecretUse.objects.get().last_used_at == JUNE
+
+
+def test_a_purged_secret_takes_its_use_along(acme_app):
+    key = issue(acme_app).key
+    old = key.secrets.get()
+    lastuse.note(old.pk, MAY)
+    lastuse.flush()
+    APIKeySecret.objects.filter(pk=old.pk).update(expires_at=MAY)
+
+    assert APIKey.objects.purge_expired() == 1
+    assert APIKeySecretUse.objects.count() == 0
+
+
+def test_a_use_is_of_the_tenant_of_its_secret(acme_app):
+    secret, stranger = issue(acme_app).secret, AppFactory().tenant
+
+    with pytest.raises(IntegrityError, match="cp_tenants_apikeysecretuse_secret_of_tenant"), transaction.atomic():
+        APIKeySecretUse.objects.create(secret=secret, tenant=stranger, last_used_at=MAY)
+
+
+def test_unused_keys_are_those_without_a_use_since_then(acme_app):
+    used, old, never = (issue(acme_app) for _ in range(3))
+    lastuse.note(used.secret.pk, JUNE)
+    lastuse.note(old.secret.pk, MAY)
+    lastuse.flush()
+
+    assert set(APIKey.objects.unused(since=JUNE)) == {old.key, never.key}
+    assert {key.pk: key.used_at for key in APIKey.objects.with_last_use()} == {
+        used.key.pk: JUNE, old.key.pk: MAY, never.key.pk: None,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- leaked tokens
+
+
+def test_a_leaked_token_is_told_without_being_shown_or_used(acme_app, capsys):
+    issued = issue(acme_app, name="Checkout")
+
+    with pytest.raises(CommandError) as refused:
+        call_command("keys_check", issued.token, "nonsense")
+
+    told = capsys.readouterr().out
+    assert refused.value.returncode == 1
+    assert issued.token[:21] in told
+    assert "Checkout" in told
+    assert acme_app.tenant.slug in told
+    assert issued.token[22:] not in told + str(refused.value)
+    assert APIKey.objects.flush_last_used() == 0
+
+
+def test_tokens_come_from_stdin_a_line_each(acme_app, monkeypatch):
+    issued = issue(acme_app)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{issued.token}\n{tokens.new_key('live').token}\n\nx\n"))
+    out = StringIO()
+
+    with pytest.raises(CommandError, match="1 of 3"):
+        call_command("keys_check", "-", "--json", stdout=out)
+
+    told = json.loads(out.getvalue())
+    assert [row["state"] for row in told["tokens"]] == ["active", "unknown", "malformed"]
+
+
+def test_live_ones_are_revoked_when_told_and_the_rest_of_the_key_goes_on(acme_app):
+    issued = issue(acme_app)
+    renewed = issued.key.rotate()
+
+    with pytest.raises(CommandError, match=r"1 of 1 tokens open a key\. 1 of them revoked\."):
+        run("keys_check", issued.token, "--revoke", "--reason", "in a public repository")
+
+    with pytest.raises(InvalidKey, match="revoked"):
+        APIKey.objects.verify(issued.token)
+    assert APIKey.objects.verify(renewed.token).key_id == issued.key.pk
+    assert run("keys_check", issued.token).endswith("-")
+    entry = AuditLog.objects.filter(resource_type="cp_tenants_apikeysecret", action="update").latest("id")
+    assert (entry.actor_type, entry.reason) == ("command", "in a public repository")
+
+
+def test_revoking_needs_a_reason(acme_app):
+    issued = issue(acme_app)
+
+    with pytest.raises(CommandError, match="Say why"):
+        run("keys_check", issued.token, "--revoke")
+
+    assert APIKey.objects.verify(issued.token)
+
+
+def test_a_paused_key_counts_as_live_and_an_ended_one_does_not(acme_app):
+    paused, ended = issue(acme_app), issue(acme_app)
+    APIKey.objects.filter(pk=paused.key.pk).update(enabled=False)
+    ended.key.revoke("gone")
+
+    assert [leaks.inspect(one.token).live for one in (paused, ended)] == [True, False]
+
+
+@pytest.mark.parametrize("text", ["", "x", "cpk_live_0123456789ab_", "sk-" + "a" * 40, "\x00" * 30])
+def test_a_hint_never_shows_more_than_the_public_part(text):
+    assert len(leaks.hint(text)) <= 21
