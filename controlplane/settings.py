@@ -248,6 +248,11 @@ LOGGING = {
 # What the apps read. CP_<KEY> fills CONTROLPLANE[<KEY>]; a key that no app knows fails `check`, so a slip is noticed.
 CONTROLPLANE: dict[str, Any] = {
     "MIGRATE": True,
+    # known without the prefix, too; with it they win
+    "CACHE_API_KEY_SIZE": env.int("CACHE_API_KEY_SIZE", default=Conf.CACHE_API_KEY_SIZE),
+    "CACHE_API_KEY_TTL": env.int("CACHE_API_KEY_TTL", default=Conf.CACHE_API_KEY_TTL),
+    "CACHE_MODEL_SIZE": env.int("CACHE_MODEL_SIZE", default=Conf.CACHE_MODEL_SIZE),
+    "CACHE_MODEL_TTL": env.int("CACHE_MODEL_TTL", default=Conf.CACHE_MODEL_TTL),
     **env.keys("CP_", defaults={name: getattr(Conf, name) for name in known_keys()}),
     "ENCRYPTION_KEYS": tuple(env.secrets("ENCRYPTION_KEYS")),
 }

@@ -12,6 +12,7 @@ from django.db import ProgrammingError, connection, transaction
 from psycopg import sql
 
 from auditing.testing import flushable_logs
+from controlplane.core.caches import invalidation
 from tests.factories import AppFactory, TenantFactory, UserFactory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,6 +124,18 @@ def wheel_database(wheel, new_database, production):
 def logs_can_be_flushed():
     with flushable_logs():
         yield
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup):
+    """The caches' threads and connections end before the test database is dropped."""
+    yield
+    invalidation.stop()
+
+
+@pytest.fixture(autouse=True)
+def caches_are_empty():
+    invalidation.flush()
 
 
 @pytest.fixture

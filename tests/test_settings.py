@@ -334,6 +334,15 @@ def test_a_key_of_the_apps_comes_from_the_environment(settings_of):
     assert (read["API_KEY_MAX_SECRETS"], read["AUDIT_TRUSTED_PROXIES"]) == (3, ["10.0.0.0/8"])
 
 
+def test_sizes_and_times_of_caches_are_read_with_and_without_the_prefix(settings_of):
+    read = settings_of(
+        "s.CONTROLPLANE", **PRODUCTION, CACHE_MODEL_TTL="7", CACHE_API_KEY_TTL="8", CP_CACHE_API_KEY_TTL="9"
+    )
+
+    assert (read["CACHE_MODEL_TTL"], read["CACHE_API_KEY_TTL"]) == (7, 9)
+    assert (read["CACHE_MODEL_SIZE"], read["CACHE_API_KEY_SIZE"]) == (500, 1000)
+
+
 def test_check_deploy_is_clean_with_https_and_full_hsts(run, new_database, production):
     full = {"ALLOWED_HOSTS": "cp.example.org", "HSTS_SECONDS": "31536000", "HSTS_SUBDOMAINS": "1", "HSTS_PRELOAD": "1"}
 

@@ -40,6 +40,39 @@ class Conf:
     API_KEY_FOREIGN_PATTERNS: tuple[str, ...] = ()
     """Regular expressions of whole tokens of another gateway, whose imported SHA-256 digests may open keys."""
 
+    DATABASE_DIRECT_URL: str = ""
+    """URL of the control plane's database past a pooler, where DATABASE goes through one: for LISTEN."""
+
+    CACHE_API_KEY_SIZE: int = 1000
+    """API keys that a process remembers."""
+
+    CACHE_API_KEY_TTL: int = 300
+    """Seconds that it remembers one, ± 10 %."""
+
+    CACHE_MODEL_SIZE: int = 500
+    """Models, by name or alias, that a process remembers."""
+
+    CACHE_MODEL_TTL: int = 900
+    """Seconds that it remembers one, ± 10 %."""
+
+    CACHE_NEGATIVE_SIZE: int = 10_000
+    """Unknown keys or names that a cache remembers, apart from the known ones."""
+
+    CACHE_NEGATIVE_TTL: int = 5
+    """Seconds that it remembers an unknown one."""
+
+    CACHE_POLL: int = 1
+    """Seconds between two looks at the log of changes, where no notification comes earlier."""
+
+    CACHE_LEASE: int = 5
+    """Seconds that caches answer without having looked at the log: a stopped key is refused that much later at most."""
+
+    CACHE_LISTEN: bool = True
+    """Whether to be woken by notifications; without them changes are noticed by looking alone."""
+
+    CACHE_MAX_LOADS: int = 8
+    """Statements that a cache of a process runs at once; more wait."""
+
     def __getattribute__(self, name: str) -> Any:
         if name.isupper():
             given: dict[str, Any] = getattr(settings, "CONTROLPLANE", {})

@@ -1,0 +1,9 @@
+"""Bounded caches of frozen records, which forget what was changed by anybody, in any process, within CACHE_LEASE."""
+
+from __future__ import annotations
+
+from controlplane.core.caches.connections import Ask, CacheUnavailable
+from controlplane.core.caches.listener import Invalidation, invalidation
+from controlplane.core.caches.records import MISSING, RecordCache
+
+__all__ = ("MISSING", "Ask", "CacheUnavailable", "Invalidation", "RecordCache", "invalidation")

@@ -1,0 +1,197 @@
+"""What was changed, by anybody: read from the log by a thread that does nothing else, and forgotten by the caches.
+
+A record may be used while the last look at the log that succeeded *began* less than CACHE_LEASE ago. So who stops a key is
+obeyed by every process that much later at the latest, whatever is lost: notifications, this thread, the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID
+
+import psycopg
+from django.db import transaction
+
+from controlplane.core.caches.connections import LOAD, OwnConnection, connect, pooled
+from controlplane.core.conf import conf
+
+logger = logging.getLogger(__name__)
+
+Change = tuple[str, UUID | None]
+"""Kind and id of what changed; None: any of its kind."""
+
+ALL = "all"
+FORGOTTEN = 900.0
+"""Seconds after which rows of the log may be purged: who has not looked for so long forgets everything."""
+
+# Not the usual monotonic clock: that one stands still while the machine sleeps, and a lease would outlive the night.
+boottime = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+# One statement, so one snapshot: xmin and the rows belong together. Transactions before xmin have ended; the cursor is a
+# transaction's id because a row's own may be lower than one that was seen, if its transaction is committed later.
+_READ = """
+SELECT pg_snapshot_xmin(s.snapshot)::text, pg_snapshot_xmax(s.snapshot)::text, i.id, i.kind, i.ref
+FROM (SELECT pg_current_snapshot() AS snapshot) s LEFT JOIN cp_core_invalidation i ON i.xid >= %s::xid8
+"""
+_BEGIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, pg_is_in_recovery()"
+
+
+class Cache(Protocol):
+    """What takes part in the invalidation."""
+
+    def apply(self, changes: Collection[Change]) -> None: ...
+    def clear(self) -> None: ...
+    def begin(self) -> None: ...
+
+
+class Invalidation:
+    """The caches of this process, and the thread that keeps them true. fresh_until: the end of the lease."""
+
+    def __init__(self, clock: Callable[[], float] = boottime) -> None:
+        self.clock = clock
+        self._caches: list[Cache] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin as new: at first, and in the child of a fork. A connection of the parent's is left alone: closing it here
+        would end it there."""
+        self.fresh_until = 0.0
+        self._inherited = [vars(self).get("_connection"), vars(self).get("_own")]
+        self._starting, self._looking = threading.Lock(), threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._stopping: socket.socket | None = None
+        self._connection: psycopg.Connection[Any] | None = None
+        self._own = OwnConnection(LOAD)
+        self._looked = 0.0
+        self._notified = False
+        self._cursor = ""
+        self._seen: set[int] = set()
+        for cache in self._caches:
+            cache.begin()
+
+    def register(self, cache: Cache) -> None:
+        self._caches.append(cache)
+
+    def start(self) -> None:
+        """Start the thread, unless it runs. The first miss of a cache does."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._stopping, inside = socket.socketpair()
+                self._thread = threading.Thread(target=self._run, args=(inside,), name="cp-invalidation", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and close every connection of the caches. A miss starts it again."""
+        with self._starting:
+            if self._thread is not None and self._stopping is not None:
+                self._stopping.close()
+                self._thread.join()
+            self._thread = self._stopping = None
+        with self._looking:
+            self._disconnect()
+        self._own.close()
+
+    def poll(self) -> None:
+        """Look at the log once, now, in this thread; the lease begins anew. Raises what the database raises."""
+        with self._looking:
+            began = self.clock()
+            try:
+                if self._connection is None or began - self._looked > FORGOTTEN:
+                    self._connect()
+                else:
+                    self._look(self._connection)
+            except BaseException:
+                self._disconnect()
+                raise
+            self._looked = began
+            self.fresh_until = began + conf.CACHE_LEASE
+
+    def apply(self, changes: Collection[Change]) -> None:
+        """Forget in this process what depends on these changes."""
+        for cache in self._caches:
+            cache.apply(changes)
+
+    def changed(self, kind: str, ref: UUID | None) -> None:
+        """This process wrote a row: forget it now, and again once it is committed. Others learn it from the log."""
+        self.apply([(kind, ref)])
+        transaction.on_commit(lambda: self.apply([(kind, ref)]), using=conf.DATABASE)
+
+    def flush(self) -> None:
+        """Empty the caches of this process."""
+        for cache in self._caches:
+            cache.clear()
+
+    def ask(self, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Ask for what is committed, on a connection that is in no transaction."""
+        return self._own.ask(query, params)
+
+    def _connect(self) -> None:
+        self._disconnect()
+        self._connection = connection = connect(timeout_s=2)
+        connection.add_notify_handler(self._note)
+        if conf.CACHE_LISTEN and not pooled():
+            connection.execute("LISTEN cp_invalidation")
+        [(cursor, standby)] = connection.execute(_BEGIN).fetchall()
+        if standby:
+            raise psycopg.OperationalError("This server is a standby: it shows the past.")
+        self._cursor, self._seen = cursor, set()
+        self.flush()
+
+    def _look(self, connection: psycopg.Connection[Any]) -> None:
+        self._notified = False
+        rows = connection.execute(_READ, [self._cursor]).fetchall()
+        found = {id: (kind, ref) for _, _, id, kind, ref in rows if id is not None}
+        # a long transaction holds xmin back, and the rows since then are read again and again
+        if fresh := [change for id, change in found.items() if id not in self._seen]:
+            self.apply(fresh)
+        self._cursor, self._seen = rows[0][0], set(found)
+
+    def _note(self, notify: psycopg.Notify) -> None:
+        self._notified = True
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _run(self, stopping: socket.socket) -> None:
+        failed = False
+        pause = 0.1
+        with stopping:
+            while True:
+                try:
+                    self.poll()
+                    if failed:
+                        logger.info("caches follow the database again")
+                    failed, pause = False, 0.1
+                except Exception as error:
+                    if not failed:
+                        logger.warning("caches cannot follow the database, so they answer nothing after %s s: %s",
+                                       conf.CACHE_LEASE, error)  # fmt: skip
+                    failed, pause = True, min(pause * 2, conf.CACHE_POLL)
+                if self._wait(stopping, pause if failed else conf.CACHE_POLL):
+                    return
+
+    def _wait(self, stopping: socket.socket, seconds: float) -> bool:
+        """Wait for a notification, or so long. Whether the thread is to end."""
+        connection = self._connection
+        with selectors.DefaultSelector() as selector:
+            selector.register(stopping, selectors.EVENT_READ)
+            if connection is not None and not connection.closed:
+                selector.register(connection.fileno(), selectors.EVENT_READ)
+            ready = selector.select(0 if self._notified else seconds)
+        return any(key.fileobj is stopping for key, _ in ready)
+
+
+invalidation = Invalidation()
+os.register_at_fork(after_in_child=invalidation.begin)

@@ -1,0 +1,253 @@
+"""A bounded cache of frozen records: the least recently used goes first, and a hit takes no lock of Python's."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+from cachebox import LRUCache
+from django.db import connections
+
+from controlplane.core.caches.connections import NO_ANSWER, WAIT, Ask, CacheUnavailable
+from controlplane.core.caches.listener import ALL, Change, Invalidation, invalidation
+from controlplane.core.conf import conf
+from controlplane.core.statements import fetch
+
+Key = TypeVar("Key", bound=Hashable)
+Record = TypeVar("Record")
+
+COUNTS = ("hits", "misses", "negative_hits", "expired", "evictions", "invalidated", "loads", "waits", "load_errors")
+
+
+class Missing:
+    """Its one instance, MISSING: the cache does not know."""
+
+
+MISSING: Final = Missing()
+
+
+class Counter:
+    """Counts exactly without a lock: a step is one call of C. Reading takes a step too, which is left out."""
+
+    __slots__ = ("_read", "step")
+
+    def __init__(self) -> None:
+        self.step = itertools.count().__next__
+        self._read = 0
+
+    def value(self) -> int:
+        """One reader at a time."""
+        found = self.step() - self._read
+        self._read += 1
+        return found
+
+
+class Flight(Generic[Record]):
+    """One load, and those who wait for it."""
+
+    __slots__ = ("began", "ended", "error", "record")
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        self.ended = threading.Event()
+        self.record: Record | None = None
+        self.error: Exception | None = CacheUnavailable()  # until there is an answer: nobody may take silence for one
+
+
+class RecordCache(Generic[Key, Record]):
+    """Records by key, each for `ttl` seconds (± 10 %); keys without one are kept apart, so that a flood evicts nothing.
+
+    loader: the record of a key, by statements that it runs with `ask` alone; None = there is none. It is what the database
+    has committed, so it is called with a connection outside any transaction. kinds: of the log, what concerns this cache.
+    refs: the (kind, id) that a record depends on; without it, every row of these kinds empties the cache.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        size: int,
+        ttl: float,
+        loader: Callable[[Key, Ask], Record | None],
+        kinds: Collection[str],
+        refs: Callable[[Record], Iterable[tuple[str, UUID]]] | None = None,
+        negative_size: int | None = None,
+        negative_ttl: float | None = None,
+        invalidation: Invalidation = invalidation,
+    ) -> None:
+        self.name, self.size, self.ttl, self.loader = name, size, ttl, loader
+        self.kinds, self.refs = frozenset(kinds), refs
+        self.negative_size: int = conf.CACHE_NEGATIVE_SIZE if negative_size is None else negative_size
+        self.negative_ttl: float = conf.CACHE_NEGATIVE_TTL if negative_ttl is None else negative_ttl
+        self._lease, self._clock = invalidation, invalidation.clock  # seconds, by the clock of the lease
+        self.begin()
+        invalidation.register(self)
+
+    def begin(self) -> None:
+        """Begin as new: at first, and in the child of a fork, which must not touch what its parent's threads hold."""
+        self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(conf.CACHE_MAX_LOADS)
+        self._generation = 0
+        self._flights: dict[tuple[Key, int], Flight[Record]] = {}
+        self._entries: LRUCache[Key, tuple[float, Record, frozenset[Change]]] = LRUCache(self.size)
+        self._unknown: LRUCache[Key, float] = LRUCache(self.negative_size)
+        self._entry = self._entries.get
+        self._counts = {name: Counter() for name in COUNTS}
+        self._hit = self._counts["hits"].step
+
+    def get(self, key: Key) -> Record | None:
+        """The record of a key, from here or loaded; None = there is none. Raises CacheUnavailable."""
+        entry = self._entry(key)
+        if entry is not None:
+            instant = self._clock()
+            if instant < entry[0] and instant < self._lease.fresh_until:
+                self._hit()
+                return entry[1]
+            if instant >= entry[0]:
+                self._counts["expired"].step()
+        within = in_transaction()
+        if not within and self._is_unknown(key):
+            self._counts["negative_hits"].step()
+            return None
+        self._counts["misses"].step()
+        record = self._committed(key)
+        if record is None and within:  # a row of the caller's own, perhaps; nobody else may see it
+            return self._load(key, on_this_thread)
+        return record
+
+    def cached(self, key: Key) -> Record | Missing | None:
+        """What `get` would answer without a statement, or MISSING, which is not counted: for callers that must not wait."""
+        entry = self._entry(key)
+        instant = self._clock()
+        if entry is not None and instant < entry[0] and instant < self._lease.fresh_until:
+            self._hit()
+            return entry[1]
+        if not in_transaction() and self._is_unknown(key):
+            self._counts["negative_hits"].step()
+            return None
+        return MISSING
+
+    def clear(self) -> None:
+        """Forget everything; loads under way are not kept. The counts go on."""
+        with self._lock:
+            self._forget(list(self._entries.copy()))
+
+    def apply(self, changes: Collection[Change]) -> None:
+        """Forget what depends on these rows of the log."""
+        mine = {change for change in changes if change[0] in self.kinds}
+        if any(kind == ALL for kind, _ in changes) or (
+            mine and (self.refs is None or any(ref is None for _, ref in mine))
+        ):
+            self.clear()
+        elif mine:
+            with self._lock:
+                entries = self._entries.copy().items()  # a copy: a hit moves its entry
+                self._forget([key for key, (_, _, refs) in entries if not mine.isdisjoint(refs)])
+
+    def stats(self) -> dict[str, int]:
+        """Counts since the process began, exact: hits + misses + negative_hits = calls that were answered or refused."""
+        with self._lock:
+            counts = {name: counter.value() for name, counter in self._counts.items()}
+            return counts | {
+                "size": len(self._entries),
+                "capacity": self.size,
+                "negative_size": len(self._unknown),
+                "negative_capacity": self.negative_size,
+            }
+
+    def _forget(self, keys: Iterable[Key]) -> None:
+        """Under the lock. What is unknown may have become known by any change: a digest cannot name it."""
+        self._generation += 1
+        self._unknown.clear()
+        for key in keys:
+            if self._entries.pop(key, None) is not None:
+                self._counts["invalidated"].step()
+
+    def _is_unknown(self, key: Key) -> bool:
+        ends = self._unknown.get(key)
+        return ends is not None and self._clock() < min(ends, self._lease.fresh_until)
+
+    def _committed(self, key: Key) -> Record | None:
+        """What the database has committed: one load for all who ask at once, unless something was changed in between."""
+        self._lease.start()
+        with self._lock:
+            name = (key, self._generation)
+            flight = self._flights.get(name)
+            leads = flight is None
+            if flight is None:
+                flight = self._flights[name] = Flight()
+        if leads:
+            self._fly(flight, *name)
+        else:
+            self._counts["waits"].step()
+            if not flight.ended.wait(WAIT):
+                raise CacheUnavailable
+        if isinstance(flight.error, CacheUnavailable):
+            raise CacheUnavailable from flight.error.__cause__
+        if flight.error is not None:
+            raise flight.error
+        if self._clock() >= flight.began + conf.CACHE_LEASE:  # too old an answer: the machine slept, perhaps
+            raise CacheUnavailable
+        return flight.record
+
+    def _fly(self, flight: Flight[Record], key: Key, generation: int) -> None:
+        try:
+            if not self._turns.acquire(timeout=WAIT):
+                raise CacheUnavailable
+            try:
+                flight.began = self._clock()
+                flight.record = self._load(key, self._lease.ask if in_transaction() else on_this_thread)
+                flight.error = None
+            finally:
+                self._turns.release()
+        except Exception as error:
+            flight.error = error
+        finally:
+            with self._lock:
+                del self._flights[key, generation]
+                if flight.error is None and generation == self._generation and self._clock() < self._lease.fresh_until:
+                    self._keep(key, flight)
+            flight.ended.set()
+
+    def _keep(self, key: Key, flight: Flight[Record]) -> None:
+        """Under the lock."""
+        if flight.record is None:
+            self._unknown.insert(key, flight.began + self.negative_ttl)
+            return
+        if key not in self._entries and len(self._entries) >= self.size:
+            self._counts["evictions"].step()
+        refs = frozenset(self.refs(flight.record)) if self.refs else frozenset()
+        spread = 0.9 + secrets.randbelow(2001) / 10_000  # those that came together do not end together
+        self._entries.insert(key, (flight.began + self.ttl * spread, flight.record, refs))
+
+    def _load(self, key: Key, ask: Ask) -> Record | None:
+        self._counts["loads"].step()
+        try:
+            return self.loader(key, ask)
+        except NO_ANSWER as error:
+            self._counts["load_errors"].step()
+            raise CacheUnavailable from error
+
+
+def in_transaction() -> bool:
+    """Whether this thread's connection may show what is not committed, or a snapshot of the past."""
+    connection = connections[conf.DATABASE]
+    if connection.in_atomic_block:
+        return True
+    return not (connection.autocommit if connection.connection else connection.settings_dict["AUTOCOMMIT"])
+
+
+def on_this_thread(query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Ask on this thread's connection. One that the server has closed meanwhile is replaced, and asked once more."""
+    connection = connections[conf.DATABASE]
+    try:
+        return fetch(conf.DATABASE, query, params)
+    except NO_ANSWER:
+        if connection.in_atomic_block or connection.connection is None or not connection.connection.closed:
+            raise
+    connection.close()
+    return fetch(conf.DATABASE, query, params)
