@@ -14,15 +14,18 @@ class CatalogError(ControlPlaneError):
 
 
 class UnknownModel(CatalogError):
-    """No model, and no alias, has this name. nearest: names that resemble it, the most alike first."""
+    """No model, and no alias, has this name. nearest: keys that resemble it, the most alike first; tried: those that it
+    may have meant, in order."""
 
     code = "unknown_model"
     http_status = 404
 
-    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
-        self.name, self.nearest = name, tuple(nearest)
+    def __init__(self, name: str, nearest: Sequence[str] = (), tried: Sequence[str] = ()) -> None:
+        self.name, self.nearest, self.tried = name, tuple(nearest), tuple(tried)
+        others = [other[:80] for other in self.tried if other != name][:5]
+        looked = f" Nor is there {', '.join(others)}." if others else ""
         hint = f" Did you mean {', '.join(self.nearest)}?" if nearest else " Add it to the catalog first."
-        super().__init__(message=f"There is no model {name[:200]!r}.{hint}")
+        super().__init__(message=f"There is no model {name[:200]!r}.{looked}{hint}")
 
 
 class ModelDisabled(CatalogError):
@@ -35,6 +38,15 @@ class ModelDisabled(CatalogError):
         super().__init__(
             message=f"The model {name!r} is disabled in the catalog. Enable it, or its provider, to use it."
         )
+
+
+class OtherTenant(CatalogError):
+    """The prices of a model were read for one tenant and asked for another."""
+
+    code = "other_tenant"
+
+    def __init__(self) -> None:
+        super().__init__(message="These prices are another tenant's. Resolve the model's name for this tenant.")
 
 
 class AliasError(CatalogError):

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from catalog.models.model import CAPABILITIES, AIModel, ModelAlias, ModelRecord
+from catalog.models.model import CAPABILITIES, AIModel, ModelAlias
 from catalog.models.price import ModelPrice
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import PROVIDER_SLUG, Provider
+from catalog.records import ModelRecord
 
 __all__ = [
     "CAPABILITIES",

@@ -1,23 +1,22 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.search import TrigramSimilarity, TrigramWordSimilarity
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models.functions import Length, Lower
+from django.db.models.functions import Lower
 
-from catalog.errors import AliasError, ModelDisabled, UnknownModel
+from catalog.errors import AliasError
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import Provider
-from controlplane.core.conf import conf
+from catalog.records import ModelRecord
+from catalog.resolution import resolve
+from catalog.searching import alike
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
-from controlplane.core.statements import fetch
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -32,23 +31,6 @@ CAPABILITIES = (
 """What a model may support that has a column, `supports_<name>`; the rarer ones are in `flags`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRecord:
-    """A model as the hot path needs it. provider: slug; canonical_id: `<provider>/<name>`, what policies match on."""
-
-    id: UUID
-    key: str
-    provider: str
-    name: str
-    mode: str
-    max_input_tokens: int | None
-    max_output_tokens: int | None
-
-    @property
-    def canonical_id(self) -> str:
-        return f"{self.provider}/{self.name}"
-
-
 class AIModelQuerySet(models.QuerySet["AIModel"]):
     def for_provider(self, provider: Provider | str) -> Self:
         return self.filter(provider__slug=provider) if isinstance(provider, str) else self.filter(provider=provider)
@@ -61,57 +43,44 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         return self.filter(enabled=True, provider__enabled=True)
 
     def search(
-        self, text: str, limit: int = 20, mode: str | None = None, provider: str | None = None
+        self,
+        text: str,
+        limit: int = 20,
+        mode: str | None = None,
+        provider: str | None = None,
+        tenant: Tenant | UUID | None = None,
     ) -> models.QuerySet[AIModel]:
-        """Models whose key resembles the text, the most alike first; mode, provider (slug): only these."""
+        """Models whose key, name for people or alias resembles the text, the most alike first.
+
+        limit: at most so many. mode, provider (slug): only these. tenant: its own aliases count too.
+        """
         found = self if mode is None else self.with_mode(mode)
         found = found if provider is None else found.for_provider(provider)
-        lowered = Lower("key")
-        alike = TrigramSimilarity(lowered, text.lower()) + TrigramWordSimilarity(text.lower(), lowered)
-        alike_enough = found.annotate(likeness=alike).filter(likeness__gt=0.5)
-        return alike_enough.order_by("-likeness", Length("key"), "key")[:limit]
+        return alike(found, ModelAlias.objects.all(), text, _id(tenant))[:limit]
 
-    def resolve(self, name: str, tenant: Tenant | UUID | None = None) -> ModelRecord:
-        """The model that a name means: the tenant's alias, a global alias, a key or a canonical id; exact case first.
 
-        One statement. Raises UnknownModel, with the nearest names, or ModelDisabled.
+class AIModelManager(models.Manager.from_queryset(AIModelQuerySet)):  # type: ignore[misc]  # made at run time
+    def resolve(
+        self,
+        name: str,
+        tenant: Tenant | UUID | None = None,
+        provider: str | None = None,
+        region: str | None = None,
+        size: str | None = None,
+        quality: str | None = None,
+    ) -> ModelRecord:
+        """The model that a name means: an alias, a key, a canonical id, or a name that its provider gives it.
+
+        tenant: whose aliases and prices hold, beside everybody's. provider (slug or the source's word): whose model it is;
+        aliases do not count then. region: where the call ran. size (`1024x1536`), quality: of an image, which may have a
+        key of its own. The rules: docs/models.md. At most one statement. Raises UnknownModel, with the names that were
+        tried and the nearest, or ModelDisabled.
         """
-        tenant_id = tenant.pk if isinstance(tenant, Tenant) else tenant
-        rows = [] if "\x00" in name else fetch(conf.DATABASE, _RESOLVE, [name, tenant_id])
-        if not rows:
-            raise UnknownModel(name, self._nearest(name))
-        *values, enabled = rows[0]
-        record = ModelRecord(*values)
-        if not enabled:
-            raise ModelDisabled(record.canonical_id)
-        return record
-
-    def _nearest(self, name: str) -> list[str]:
-        if "\x00" in name:
-            return []
-        return list(AIModel.objects.enabled().search(name[:200], limit=3).values_list("key", flat=True))
+        return resolve(name, _id(tenant), provider, region, size, quality)
 
 
-# Each way to a model is one index probe; rank 1 to 4: how directly the name says it.
-_RESOLVE = """
-WITH asked AS (SELECT %s::text AS name, %s::uuid AS tenant)
-SELECT m.id, m.key, p.slug, m.name, m.mode, m.max_input_tokens, m.max_output_tokens, m.enabled AND p.enabled
-FROM asked, LATERAL (
-    SELECT a.model_id AS id, 1 AS rank, a.tenant_id IS NULL AS shared, a.alias <> asked.name AS other_case
-    FROM cp_catalog_modelalias a
-    WHERE lower(a.alias) = lower(asked.name) AND a.enabled AND (a.tenant_id IS NULL OR a.tenant_id = asked.tenant)
-    UNION ALL
-    SELECT k.id, 2, true, k.key <> asked.name FROM cp_catalog_aimodel k WHERE lower(k.key) = lower(asked.name)
-    UNION ALL
-    SELECT k.id, 3, true, k.name <> substring(asked.name FROM position('/' IN asked.name) + 1)
-    FROM cp_catalog_provider q JOIN cp_catalog_aimodel k ON k.provider_id = q.id
-    WHERE position('/' IN asked.name) > 0 AND q.slug = lower(split_part(asked.name, '/', 1))
-        AND lower(k.name) = lower(substring(asked.name FROM position('/' IN asked.name) + 1))
-) way
-JOIN cp_catalog_aimodel m ON m.id = way.id
-JOIN cp_catalog_provider p ON p.id = m.provider_id
-ORDER BY way.rank, way.shared, way.other_case, m.key LIMIT 1
-"""
+def _id(tenant: Tenant | UUID | None) -> UUID | None:
+    return tenant.pk if isinstance(tenant, Tenant) else tenant
 
 
 class AIModel(models.Model):
@@ -194,7 +163,7 @@ class AIModel(models.Model):
     updated_at = updated_at_field()
 
     reference = "key"
-    objects = AIModelQuerySet.as_manager()
+    objects = AIModelManager()
 
     class Meta:
         verbose_name = "model"
@@ -319,4 +288,5 @@ class ModelAlias(models.Model):
         """Whether this alias, being for everybody, would hide a model's key. A tenant may redirect its own calls."""
         if self.tenant_id is not None:
             return False
-        return AIModel.objects.alias(lowered=Lower("key")).filter(lowered=self.alias.lower()).exists()
+        clash: bool = AIModel.objects.alias(lowered=Lower("key")).filter(lowered=self.alias.lower()).exists()
+        return clash
