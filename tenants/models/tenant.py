@@ -16,7 +16,8 @@ from tenants.models.fields import SLUG, Status, json_field, status_constraints, 
 from tenants.models.lifecycle import Lifecycle, LifecycleQuerySet
 
 if TYPE_CHECKING:
-    from tenants.models.user import User, UserApp
+    from tenants.models.access import UserApp
+    from tenants.models.user import User
 
 _DOMAIN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$"
 
