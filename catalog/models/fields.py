@@ -12,6 +12,7 @@ percent_field = partial(
     max_digits=8,
     decimal_places=4,
     default=Decimal(0),
+    db_default=Decimal(0),
     validators=[MinValueValidator(Decimal(0))],
 )
 """A discount or margin, in percent."""
@@ -21,6 +22,7 @@ money_field = partial(
     max_digits=24,
     decimal_places=12,
     default=Decimal(0),
+    db_default=Decimal(0),
     validators=[MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(1000))],
 )
 """US dollars per call."""
