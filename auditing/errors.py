@@ -39,7 +39,7 @@ class DuplicateRequest(RequestError):
 
 
 class ConflictingDuplicate(RequestError):
-    """The request was finished before, with another outcome."""
+    """The request was finished, or adjusted under the same key, before, with other figures."""
 
     code = "conflicting_duplicate"
     http_status = 409
@@ -50,6 +50,29 @@ class UnknownRequest(RequestError):
 
     code = "unknown_request"
     http_status = 404
+
+
+class AdjustmentRefused(AuditingError):
+    """A finished request cannot be adjusted so. id: of the request."""
+
+    code = "adjustment_refused"
+    http_status = 409
+    messages = {
+        "adjusts_adjustment": "This row is an adjustment itself. Adjust the request that it corrects.",
+        "not_unpriced": "The request has a price already. Use the code repriced to change it.",
+        "not_lost": "The request is not lost, or its late end is recorded already.",
+    }
+
+    def __init__(self, code: str, *, id: object = None) -> None:
+        self.id = id
+        super().__init__(code)
+
+
+class ReasonRequired(AuditingError):
+    """What corrects a record says why."""
+
+    code = "reason_required"
+    messages = {"reason_required": "Say why: this is kept with the record."}
 
 
 class InvalidCursor(AuditingError):

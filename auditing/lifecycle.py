@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -15,18 +14,16 @@ from django.db import IntegrityError, connections
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from auditing.adjusting import Adjustment, finish_lost
 from auditing.directory import directory
 from auditing.errors import ConflictingDuplicate, DuplicateRequest, InvalidRow, UnknownRequest
-from auditing.redaction import clean, redact
+from auditing.pricer import FREE, UNPRICED, Price, price, pricer, read_price
+from auditing.redaction import clean
+from auditing.values import TOKENS, check_parts, check_text, count, money, small_object
 from controlplane.core.ids import lower_bound, now, uuid7_at
 
-MAX_TOKENS = 2**31 - 1
-MAX_COST = Decimal(10) ** 12
-_PLACES, _PRECISION = Decimal("1e-12"), Context(prec=50)
 RETRY_WINDOW = timedelta(days=35)
 """How far back a finished request id is looked for when it is used again."""
-
-_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +76,12 @@ def start(call: Start, *, using: str) -> UUID:
     at = now()
     id = uuid7_at(at)
     request_id = call.request_id if call.request_id is not None else id.hex
-    _check_text("request_id", request_id, 200)
-    _check_text("provider", call.provider, 64)
-    _check_text("model", call.model, 265)
+    check_text("request_id", request_id, 200)
+    check_text("provider", call.provider, 64)
+    check_text("model", call.model, 265)
     if call.requested_model is not None:
-        _check_text("requested_model", call.requested_model, 265)
-    estimated = _money("estimated_cost", call.estimated_cost)
+        check_text("requested_model", call.requested_model, 265)
+    estimated = money("estimated_cost", call.estimated_cost)
     zone = call.time_zone or _zone(call.tenant_id)
     params: list[Any] = [
         id, at, request_id, call.tenant_id, call.app_id, call.branch_id, call.user_id, call.api_key_id,
@@ -129,19 +126,18 @@ def running(id: UUID, *, using: str) -> None:
 def finish(id: UUID, end: End, columns: Sequence[str], *, using: str) -> tuple[Any, ...]:
     """Turn the call in flight into its fact; returns the fact's `columns`. See InferenceRequest.objects.complete."""
     values = _fact(end)
-    names = sql.SQL(", ").join(map(sql.Identifier, values))
     wanted = sql.SQL(", ").join(map(sql.Identifier, columns))
-    query = sql.SQL(
-        "WITH gone AS (DELETE FROM cp_auditing_inflightrequest WHERE id = %s RETURNING *) "
-        "INSERT INTO cp_auditing_inferencerequest (id, created_at, request_id, tenant_id, app_id, branch_id, user_id, "
-        "api_key_id, provider, model, requested_model, stream, time_zone, local_date, metadata, source, {names}) "
-        "SELECT id, created_at, request_id, tenant_id, app_id, branch_id, user_id, api_key_id, provider, model, "
-        "requested_model, stream, time_zone, (created_at AT TIME ZONE time_zone)::date, metadata, 'gate', {values} "
-        "FROM gone RETURNING {wanted}"
-    ).format(names=names, values=sql.SQL(", ").join([sql.Placeholder()] * len(values)), wanted=wanted)
     with connections[using].cursor() as cursor:
+        priced = _price(cursor, id, end, values, "cp_auditing_inflightrequest")
+        stored: dict[str, Any] = {**values, **priced._asdict()}
+        params: list[Any] = [Jsonb(value) if isinstance(value, dict) else value for value in stored.values()]
+        query = _FINISH.format(
+            names=sql.SQL(", ").join(map(sql.Identifier, stored)),
+            values=sql.SQL(", ").join([sql.Placeholder()] * len(stored)),
+            wanted=wanted,
+        )
         try:
-            cursor.execute(query, [id, *values.values()])
+            cursor.execute(query, [id, *params])
         except IntegrityError as error:
             if "_once" not in str(error):
                 raise
@@ -150,14 +146,46 @@ def finish(id: UUID, end: End, columns: Sequence[str], *, using: str) -> tuple[A
             ) from error
         row = cursor.fetchone()
         if row is None:
-            row = _earlier(cursor, id, values, wanted)
+            row = _earlier(cursor, id, end, stored, wanted, using)
     return tuple(row)
 
 
-def _earlier(cursor: Any, id: UUID, values: dict[str, Any], wanted: sql.Composed) -> tuple[Any, ...]:
-    same = ("status", *_TOKENS, "cost")
+_FINISH = sql.SQL(
+    "WITH gone AS (DELETE FROM cp_auditing_inflightrequest WHERE id = %s RETURNING *) "
+    "INSERT INTO cp_auditing_inferencerequest (id, created_at, request_id, tenant_id, app_id, branch_id, user_id, "
+    "api_key_id, provider, model, requested_model, stream, time_zone, local_date, metadata, source, {names}) "
+    "SELECT id, created_at, request_id, tenant_id, app_id, branch_id, user_id, api_key_id, provider, model, "
+    "requested_model, stream, time_zone, (created_at AT TIME ZONE time_zone)::date, metadata, 'gate', {values} "
+    "FROM gone RETURNING {wanted}"
+)
+
+
+def _price(cursor: Any, id: UUID, end: End, values: dict[str, Any], table: str) -> Price:
+    """What the call costs: nothing, what its caller says, or what the pricer says of the call as `table` has it."""
+    if end.free:
+        return FREE
+    if end.cost is not None or pricer() is None:
+        return read_price(end.cost)
+    cursor.execute(_SUBJECT.format(sql.SQL(", ").join(map(sql.Identifier, _SUBJECTS)), sql.Identifier(table)), [id])
+    row = cursor.fetchone()
+    if row is None:  # it has ended before
+        return UNPRICED
+    [found] = price([SimpleNamespace(id=id, **values, **dict(zip(_SUBJECTS, row, strict=True)))])
+    return found
+
+
+_SUBJECTS = ("created_at", "tenant_id", "app_id", "provider", "model", "requested_model", "stream")
+_SUBJECT = sql.SQL("SELECT {} FROM {} WHERE id = %s")
+
+
+def _earlier(
+    cursor: Any, id: UUID, end: End, values: dict[str, Any], wanted: sql.Composed, using: str
+) -> tuple[Any, ...]:
+    """The fact of a call that has ended before: so, or otherwise, or for lost and now is found."""
+    # a cost that the caller does not name was worked out when the call ended first, and prices may have changed since
+    same = ("status", *TOKENS, *(["cost"] if end.free or end.cost is not None else []))
     cursor.execute(
-        sql.SQL("SELECT {}, {} FROM cp_auditing_inferencerequest WHERE id = %s").format(
+        sql.SQL("SELECT {}, {} FROM cp_auditing_inferencerequest WHERE id = %s AND adjusts IS NULL").format(
             sql.SQL(", ").join(map(sql.Identifier, same)), wanted
         ),
         [id],
@@ -165,31 +193,37 @@ def _earlier(cursor: Any, id: UUID, values: dict[str, Any], wanted: sql.Composed
     row = cursor.fetchone()
     if row is None:
         raise UnknownRequest(f"No request {id} is in flight or finished. Start it first.", id=id)
-    if row[: len(same)] != tuple(values[name] for name in same):
+    if row[0] == "lost":
+        _finish_lost(cursor, id, end, values, using)
+    elif row[: len(same)] != tuple(values[name] for name in same):
         raise ConflictingDuplicate(
             f"Request {id} has ended before as {row[0]}, with other figures. The first end stays.", id=id, status=row[0]
         )
     return tuple(row[len(same) :])
 
 
+def _finish_lost(cursor: Any, id: UUID, end: End, values: dict[str, Any], using: str) -> None:
+    priced = _price(cursor, id, end, values, "cp_auditing_inferencerequest")
+    told = end.free or end.cost is not None
+    late = Adjustment(
+        adjusts=id, reason_code="late_completion", reason="The call ended after it was given up for lost.",
+        price_id=priced.price_id, breakdown=priced.cost_breakdown, status=end.status,
+        told=str(priced.cost) if told else None, **{name: values[name] for name in _LATE},
+    )  # fmt: skip
+    finish_lost(late, priced.cost, using=using)
+
+
+_LATE = (*TOKENS, "other_units", "latency_ms", "ttft_ms", "error_code", "error")
+
+
 def _fact(end: End) -> dict[str, Any]:
-    tokens = counted(end.usage)
-    units = getattr(end.usage, "other_units", None)
-    total = _money("cost", getattr(end.cost, "total", None))
-    pricing = "unpriced" if total is None else str(getattr(end.cost, "status", "priced"))
-    if end.free:
-        total, pricing = Decimal(0), "priced"
-    breakdown = getattr(end.cost, "breakdown", None)
+    """Columns that the end of a call fills, but for its cost."""
     return {
         "status": end.status,
-        **tokens,
-        "other_units": _json("other_units", units, 4096),
-        "cost": total,
-        "pricing_status": pricing,
-        "price_id": getattr(end.cost, "price_id", None),
-        "cost_breakdown": _json("cost_breakdown", breakdown, 512),
-        "latency_ms": _count("latency_ms", end.latency_ms),
-        "ttft_ms": _count("ttft_ms", end.ttft_ms),
+        **counted(end.usage),
+        "other_units": small_object("other_units", getattr(end.usage, "other_units", None), 4096),
+        "latency_ms": count("latency_ms", end.latency_ms),
+        "ttft_ms": count("ttft_ms", end.ttft_ms),
         "error_code": clean(end.error_code)[:64],
         "error": clean(end.error)[:2000],
     }
@@ -197,62 +231,14 @@ def _fact(end: End) -> dict[str, Any]:
 
 def counted(usage: object) -> dict[str, int | None]:
     """The token counts of a usage, by name. Raises InvalidRow for counts that no call has."""
-    tokens = {name: _count(name, getattr(usage, name, None)) for name in _TOKENS}
-    _check_parts(tokens)
+    tokens = {name: count(name, getattr(usage, name, None)) for name in TOKENS}
+    check_parts(tokens)
     return tokens
 
 
-def _count(name: str, value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
-        raise InvalidRow(message=f"{name} is {value!r}: give a whole number from 0 to {MAX_TOKENS}, or None.")
-    return value
-
-
-def _money(name: str, value: object) -> Decimal | None:
-    """US dollars as the logs keep them: rounded once, half to even, to 12 places."""
-    if value is None:
-        return None
-    if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value < MAX_COST:
-        raise InvalidRow(message=f"{name} is {value!r}: give a Decimal from 0 to below {MAX_COST}, or None.")
-    return value.quantize(_PLACES, ROUND_HALF_EVEN, _PRECISION)
-
-
 def _json(name: str, value: object, most: int) -> Jsonb | None:
-    """An object as jsonb takes it: without NUL and secrets, Decimals as text; None for an empty one."""
-    if not value:
-        return None
-    kept = redact(_plain(value))
-    size = len(json.dumps(kept, ensure_ascii=False).encode())
-    if size > most:
-        raise InvalidRow(message=f"{name} has {size} bytes: {most} are the most.")
-    return Jsonb(kept)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {clean(str(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return clean(str(value))
-
-
-def _check_parts(tokens: dict[str, int | None]) -> None:
-    cached = (tokens["cached_tokens"] or 0) + (tokens["cache_write_tokens"] or 0)
-    for total, part in (("prompt_tokens", cached), ("completion_tokens", tokens["reasoning_tokens"] or 0)):
-        whole = tokens[total]
-        if whole is not None and part > whole:
-            raise InvalidRow(
-                message=f"{total} is {whole}, but its parts add up to {part}. The total includes its parts."
-            )
-
-
-def _check_text(name: str, value: str, most: int) -> None:
-    if not 0 < len(value) <= most or "\x00" in value or value != value.encode("utf-8", "replace").decode():
-        raise InvalidRow(message=f"{name} needs 1 to {most} characters, without NUL or lone surrogates.")
+    kept = small_object(name, value, most)
+    return None if kept is None else Jsonb(kept)
 
 
 def _zone(tenant_id: UUID) -> str:

@@ -17,7 +17,7 @@ from auditing.windows import id_bounds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """Totals over a window. Costs in US dollars; unpriced requests are counted, and in no cost.
+    """Totals over a window. Costs in US dollars, with adjustments; unpriced requests are counted, and in no cost.
 
     total_requests: facts without adjustments, and calls in flight. average_latency_ms: over completed requests that
     tell theirs, else None. p50, p95, p99: milliseconds, upper bounds of power-of-two buckets, so that they add up.
@@ -61,28 +61,32 @@ _WINDOW = """
     (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s) AND id >= %(low)s AND id < %(high)s
     AND created_at >= %(start)s AND created_at < %(end)s
 """
-_SUMS = """
+# An adjustment is no request, but its sums count; one of a lost call ends it, one that prices an unpriced call clears it.
+# Each is a sum over rows of its own, so that windows add up.
+_ENDED = sql.SQL("(adjusts IS NULL OR reason_code = 'late_completion')")
+_SUMS = sql.SQL("""
     count(*) FILTER (WHERE adjusts IS NULL),
-    count(*) FILTER (WHERE adjusts IS NULL AND status = 'completed'),
-    count(*) FILTER (WHERE adjusts IS NULL AND status = 'failed'),
+    count(*) FILTER (WHERE {ended} AND status = 'completed'),
+    count(*) FILTER (WHERE {ended} AND status = 'failed'),
     coalesce(sum(prompt_tokens), 0)::bigint,
     coalesce(sum(completion_tokens), 0)::bigint,
     coalesce(sum(cost), 0),
-    count(*) FILTER (WHERE pricing_status = 'unpriced')
-"""
+    count(*) FILTER (WHERE pricing_status = 'unpriced') - count(*) FILTER (WHERE reason_code = 'priced')
+""").format(ended=_ENDED)
 _METRICS = sql.SQL("""
     SELECT {sums},
-        count(*) FILTER (WHERE adjusts IS NULL AND status = 'cancelled'),
-        count(*) FILTER (WHERE adjusts IS NULL AND status = 'lost'),
-        coalesce(sum(cost) FILTER (WHERE pricing_status = 'estimated'), 0),
-        (avg(latency_ms) FILTER (WHERE adjusts IS NULL AND status = 'completed'))::float8,
+        count(*) FILTER (WHERE {ended} AND status = 'cancelled'),
+        count(*) FILTER (WHERE adjusts IS NULL AND status = 'lost') - count(*) FILTER (WHERE reason_code = 'late_completion'),
+        coalesce(sum(cost) FILTER (WHERE pricing_status = 'estimated'), 0)
+            + coalesce(sum((metadata->>'estimate')::numeric) FILTER (WHERE adjusts IS NOT NULL), 0),
+        (avg(latency_ms) FILTER (WHERE {ended} AND status = 'completed'))::float8,
         percentile_disc(ARRAY[0.5, 0.95, 0.99])
             WITHIN GROUP (ORDER BY 1::bigint << length(ltrim((greatest(latency_ms, 1) - 1)::bit(32)::text, '0')))
-            FILTER (WHERE latency_ms IS NOT NULL AND adjusts IS NULL AND status = 'completed'),
+            FILTER (WHERE latency_ms IS NOT NULL AND {ended} AND status = 'completed'),
         (SELECT count(*) FROM cp_auditing_inflightrequest
             WHERE tenant_id = %(tenant)s AND created_at >= %(start)s AND created_at < %(end)s)
     FROM cp_auditing_inferencerequest WHERE {where}
-""").format(sums=sql.SQL(_SUMS), where=sql.SQL(_WINDOW))
+""").format(sums=_SUMS, ended=_ENDED, where=sql.SQL(_WINDOW))
 _GROUPS = {
     "tenant": "tenant_id",
     "app": "app_id",
@@ -143,7 +147,7 @@ def totals(
         cursor.execute(
             query.format(
                 keys=keys,
-                sums=sql.SQL(_SUMS),
+                sums=_SUMS,
                 where=sql.SQL(_WINDOW),
                 n=numbers,
                 order=numbers if in_time else sql.SQL("{} DESC, {}").format(sql.SQL(str(len(by) + 1)), numbers),

@@ -4,18 +4,18 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 from uuid import UUID
 
-from django.db import models
+from django.db import models, transaction
 
-from auditing import ingest, lifecycle
+from auditing import adjusting, ingest, lifecycle
 from auditing import metrics as sums
 from auditing.errors import AppendOnly
+from auditing.models.auditlog import AuditLog
+from auditing.models.inflight import InFlightRequest
 from auditing.models.logs import LogQuerySet, current_xid, id_of
 from controlplane.core.conf import conf
-from controlplane.core.constraints import object_within
-from controlplane.core.fields import id_field
 
 
 class InferenceRequestQuerySet(LogQuerySet["InferenceRequest"]):
@@ -26,7 +26,9 @@ class InferenceRequestQuerySet(LogQuerySet["InferenceRequest"]):
         return self.filter(status=status)
 
     def unpriced(self) -> Self:
-        return self.filter(pricing_status="unpriced")
+        """Requests whose cost nobody knows: stored without one, and not priced since."""
+        priced = InferenceRequest.objects.filter(adjusts=models.OuterRef("pk"), reason_code="priced")
+        return self.filter(pricing_status="unpriced").exclude(models.Exists(priced))
 
 
 class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuerySet)):  # type: ignore[misc]
@@ -123,6 +125,55 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
             "cancelled", usage=usage, cost=cost, latency_ms=latency_ms, free=usage is None and cost is None
         )
         return self._finish(id, end)
+
+    def adjust(
+        self,
+        id: UUID,
+        *,
+        reason_code: str,
+        reason: str,
+        cost: Decimal | int = 0,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+        cached_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+        price_id: UUID | None = None,
+        breakdown: Mapping[str, Any] | None = None,
+        key: str = "",
+        tenant: object = None,
+    ) -> InferenceRequest:
+        """Correct a finished request by a signed row beside it, which is returned; the request itself never changes.
+
+        reason_code: auditing.adjusting.CODES; `priced` makes an unpriced request a priced one. cost: US dollars to add, tokens
+        likewise; None = as it was. The same id, reason_code and key again is the same row: give a key to adjust twice for
+        one reason. tenant: whose request it must be. It is booked at the instant of its request: created_at, time_zone and
+        local_date are the request's own, and metadata says when it was adjusted.
+        Raises UnknownRequest, AdjustmentRefused, ConflictingDuplicate (the same key, other figures), InvalidRow,
+        ReasonRequired.
+        """
+        late = reason_code == "late_completion"
+        given = adjusting.Adjustment(
+            adjusts=id_of(id), reason_code=reason_code, reason=reason, key=key, price_id=price_id,
+            cost=Decimal(cost) if type(cost) is int else cast(Decimal, cost),
+            prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cached_tokens=cached_tokens,
+            cache_write_tokens=cache_write_tokens, reasoning_tokens=reasoning_tokens,
+            breakdown=dict(breakdown) if breakdown else None,
+            status="completed" if late else "", told=str(cost) if late else None,
+        )  # fmt: skip
+        with transaction.atomic(using=conf.DATABASE):
+            written, new = adjusting.adjust(
+                given, tenant_id=None if tenant is None else id_of(tenant), using=conf.DATABASE
+            )
+            row: InferenceRequest = self.get(pk=written)
+            if new:
+                AuditLog.objects.record(
+                    "request.adjusted", tenant=row.tenant_id, app=row.app_id, reason=row.reason,
+                    resource=(InferenceRequest._meta.db_table, row.adjusts),
+                    resource_label=self.values_list("request_id", flat=True).get(pk=row.adjusts),
+                    details={"adjustment": str(row.pk), "reason_code": reason_code, "key": key, "cost": f"{row.cost:f}"},
+                )  # fmt: skip
+        return row
 
     def ingest(
         self,
@@ -267,63 +318,3 @@ class InferenceRequest(models.Model):
 
     def delete(self, *args: object, **kwargs: object) -> NoReturn:
         raise AppendOnly
-
-
-class InFlightRequestQuerySet(models.QuerySet["InFlightRequest"]):
-    def for_tenant(self, tenant: object) -> Self:
-        return self.filter(tenant_id=id_of(tenant))
-
-    def with_status(self, status: str) -> Self:
-        return self.filter(status=status)
-
-
-class InFlightRequest(models.Model):
-    """A call that is not finished. Written by `start`, removed by `complete`, `fail` and `cancel` with the fact they
-    write.
-
-    `id` is the id the fact will have. Past its deadline the caller is taken for lost.
-    """
-
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        RUNNING = "running"
-
-    id = id_field()
-    created_at = models.DateTimeField()
-    request_id = models.CharField(max_length=200)
-    tenant_id = models.UUIDField()
-    app_id = models.UUIDField(null=True)
-    branch_id = models.UUIDField(null=True)
-    user_id = models.UUIDField(null=True)
-    api_key_id = models.UUIDField(null=True)
-    provider = models.CharField(max_length=64)
-    model = models.CharField(max_length=265)
-    requested_model = models.CharField(max_length=265, null=True)  # noqa: DJ001 - NULL = the same
-    status = models.CharField(max_length=7, choices=Status, default=Status.PENDING)
-    estimated_cost = models.DecimalField(max_digits=24, decimal_places=12, null=True, help_text="US dollars")
-    deadline = models.DateTimeField()
-    stream = models.BooleanField(default=False)
-    time_zone = models.CharField(max_length=64)
-    metadata = models.JSONField(null=True)
-
-    objects = InFlightRequestQuerySet.as_manager()
-
-    class Meta:
-        db_table_comment = "A call that is not finished"
-        verbose_name = "request in flight"
-        verbose_name_plural = "requests in flight"
-        indexes = [models.Index(fields=["deadline"], name="inflight_deadline_idx")]
-        constraints = [
-            models.UniqueConstraint(fields=["tenant_id", "request_id"], name="cp_auditing_inflightrequest_once"),
-            # what the fact would refuse is refused here, or the call could never end
-            models.CheckConstraint(
-                condition=~models.Q(request_id=""), name="cp_auditing_inflightrequest_request_id_given"
-            ),
-            models.CheckConstraint(
-                condition=models.Q(metadata__isnull=True) | object_within("metadata", 4096),
-                name="cp_auditing_inflightrequest_metadata_is_small",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.request_id

@@ -22,6 +22,9 @@ class Conf:
     AUDIT_DIRECTORY: Any = None
     """Object, or dotted path of one, that tells auditing about tenants (auditing.directory.Directory)."""
 
+    AUDIT_PRICER: Any = None
+    """Callable, or dotted path of one, that tells auditing what a request costs (auditing.pricer.Pricer)."""
+
     AUDIT_TRUSTED_PROXIES: tuple[str, ...] = ()
     """Networks (CIDR) whose X-Forwarded-For is believed when the caller's address is recorded."""
 

@@ -58,6 +58,11 @@ BROKEN = [
         {"pricing_status": "adjustment", "adjusts": uuid7(), "reason_code": "manual"},
         "cp_auditing_inferencerequest_adjustment_says_why",
     ),
+    (
+        InferenceRequestFactory,
+        {"pricing_status": "adjustment", "adjusts": uuid7(), "reason": "because", "reason_code": "gift"},
+        "cp_auditing_inferencerequest_reason_code",
+    ),
     (InferenceRequestFactory, {"reason": "because"}, "cp_auditing_inferencerequest_adjustment_says_why"),
     (InferenceRequestFactory, {"cost_breakdown": {"a": "x" * 512}}, "cp_auditing_inferencerequest_breakdown_is_small"),
     (InFlightRequestFactory, {"request_id": ""}, "cp_auditing_inflightrequest_request_id_given"),

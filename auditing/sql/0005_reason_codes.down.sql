@@ -1,0 +1,1 @@
+ALTER TABLE cp_auditing_inferencerequest DROP CONSTRAINT cp_auditing_inferencerequest_reason_code;
