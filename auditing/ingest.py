@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -12,11 +13,13 @@ from uuid import UUID
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
+from psycopg import sql
 
 from auditing.columns import Refusal
 from auditing.deadletters import Origin, RawRow, keep_aside
 from auditing.directory import directory
 from auditing.errors import AuditUnavailable
+from auditing.pricer import FREE, Price, price, pricer
 from auditing.redaction import redact_text
 from auditing.validation import COLUMNS, Fact, Validator
 from controlplane.core import partitions
@@ -108,6 +111,7 @@ def _write_batch(
     facts, refused = _judge(batch, present, source, historical)
     months = {(fact.created_at.year, fact.created_at.month) for _, fact in facts}
     partitions.ensure(LOG, present, months=[date(year, month, 1) for year, month in months], using=using)
+    facts = _priced(facts)
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
         inserted, duplicates, more = _write_or_bisect(cursor, facts, using)
         refused = sorted([*refused, *more], key=lambda pair: pair[0])
@@ -152,6 +156,27 @@ def _judge(
     return facts, refused
 
 
+_Row = namedtuple("_Row", COLUMNS)  # type: ignore[misc]
+_COST, _STATUS = COLUMNS.index("cost"), COLUMNS.index("status")
+_AFTER = _COST + len(Price._fields)
+
+
+def _priced(facts: list[tuple[int, Fact]]) -> list[tuple[int, Fact]]:
+    """The facts, with what the pricer says of those whose source names no cost. A failed call costs nothing then, as at the
+    gate: a source that bills it says so."""
+    if pricer() is None:
+        return facts
+    asked = [at for at, (_, fact) in enumerate(facts) if not fact.costed and fact.values[_STATUS] != "failed"]
+    prices = dict(zip(asked, price([_Row._make(facts[at][1].values) for at in asked]), strict=True))
+    return [
+        (number, fact if fact.costed else _with(fact, prices.get(at, FREE))) for at, (number, fact) in enumerate(facts)
+    ]
+
+
+def _with(fact: Fact, found: Price) -> Fact:
+    return fact._replace(values=fact.values[:_COST] + found + fact.values[_AFTER:])
+
+
 _Written = tuple[int, int, list[tuple[int, Refusal]]]
 
 
@@ -176,37 +201,40 @@ def _write_or_bisect(cursor: CursorWrapper, facts: list[tuple[int, Fact]], using
     return first[0] + second[0], first[1] + second[1], [*first[2], *second[2]]
 
 
-_NEIGHBOUR = """
+# Of a row that meets another: its number, whether the figures are equal, whether the cost is, and whether the other's cost is
+# none that its source named.
+_ALIKE = sql.SQL(
+    "s.cp_row, (s.model, s.status, s.prompt_tokens, s.completion_tokens) "
+    "IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens), s.cost IS NOT DISTINCT FROM f.cost, "
+    "f.cost IS NULL OR f.price_id IS NOT NULL OR (f.status = 'failed' AND f.cost = 0)"
+)
+_NEIGHBOUR = sql.SQL("""
     DELETE FROM cp_ingest s USING cp_auditing_inferencerequest f
     WHERE f.tenant_id = s.tenant_id AND f.request_id = s.request_id AND f.adjusts IS NULL
         AND f.id >= %s AND f.id < %s AND abs(extract(epoch FROM f.created_at - s.created_at)) <= %s
         AND date_trunc('month', f.created_at, 'UTC') <> date_trunc('month', s.created_at, 'UTC')
-    RETURNING s.cp_row, (s.model, s.status, s.prompt_tokens, s.completion_tokens, s.cost)
-        IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens, f.cost)
-"""
+    RETURNING {}
+""").format(_ALIKE)
 # The same over a border, both in this batch: the first one stays.
-_TWIN = """
+_TWIN = sql.SQL("""
     DELETE FROM cp_ingest s USING cp_ingest f
     WHERE f.tenant_id = s.tenant_id AND f.request_id = s.request_id AND f.cp_row < s.cp_row
         AND abs(extract(epoch FROM f.created_at - s.created_at)) <= %s
         AND date_trunc('month', f.created_at, 'UTC') <> date_trunc('month', s.created_at, 'UTC')
-    RETURNING s.cp_row, (s.model, s.status, s.prompt_tokens, s.completion_tokens, s.cost)
-        IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens, f.cost)
-"""
+    RETURNING {}
+""").format(_ALIKE)
 _COLUMN_LIST = ", ".join(COLUMNS)
 _INSERT = (
     "INSERT INTO cp_auditing_inferencerequest (" + _COLUMN_LIST + ") "  # noqa: S608 - constants
     "SELECT " + _COLUMN_LIST + " FROM cp_ingest ORDER BY cp_row ON CONFLICT DO NOTHING"
 )
-_COMPARE = """
-    SELECT s.cp_row, (s.model, s.status, s.prompt_tokens, s.completion_tokens, s.cost)
-        IS NOT DISTINCT FROM (f.model, f.status, f.prompt_tokens, f.completion_tokens, f.cost)
-    FROM cp_ingest s JOIN cp_auditing_inferencerequest f
+_COMPARE = sql.SQL("""
+    SELECT {} FROM cp_ingest s JOIN cp_auditing_inferencerequest f
         ON f.tenant_id = s.tenant_id AND f.request_id = s.request_id AND f.adjusts IS NULL
     WHERE f.id >= %s AND f.id < %s
         AND date_trunc('month', f.created_at, 'UTC')
         = date_trunc('month', s.created_at, 'UTC')
-"""
+""").format(_ALIKE)
 
 
 def _write(cursor: CursorWrapper, facts: list[tuple[int, Fact]]) -> _Written:
@@ -223,7 +251,7 @@ def _write(cursor: CursorWrapper, facts: list[tuple[int, Fact]]) -> _Written:
         # Some were there: read them all back, and tell the equal ones from the others.
         first, last = _month_edges(low, high)
         cursor.execute(_COMPARE, [first, last])
-        known |= dict(cursor.fetchall())
+        known |= _equal(cursor, facts)
     cursor.execute("DROP TABLE cp_ingest")
     conflicts = [
         (
@@ -258,9 +286,18 @@ def _already_next_door(
     width = int(_BORDER.total_seconds() * 2000) << 80
     apart = _BORDER.total_seconds()
     cursor.execute(_NEIGHBOUR, [UUID(int=max(low.int - width, 0)), UUID(int=high.int + width), apart])
-    known: dict[int, bool] = dict(cursor.fetchall())
+    known = _equal(cursor, facts)
     cursor.execute(_TWIN, [apart])
-    return known | dict(cursor.fetchall())
+    return known | _equal(cursor, facts)
+
+
+def _equal(cursor: CursorWrapper, facts: Sequence[tuple[int, Fact]]) -> dict[int, bool]:
+    """Whether staged rows equal those they met. Costs that no source named make no difference: they were worked out when the
+    row came first, and prices may have changed since."""
+    return {
+        row: alike and (same_cost or (worked_out and not facts[row - 1][1].costed))
+        for row, alike, same_cost, worked_out in cursor.fetchall()
+    }
 
 
 def _month_edges(low: UUID, high: UUID) -> tuple[UUID, UUID]:

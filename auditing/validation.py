@@ -27,13 +27,14 @@ FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class Fact(NamedTuple):
-    """A row that may be written. values: in the order of COLUMNS."""
+    """A row that may be written. values: in the order of COLUMNS. costed: its source says what it cost."""
 
     id: UUID
     tenant_id: UUID
     request_id: str
     created_at: datetime
     values: tuple[Any, ...]
+    costed: bool = False
 
 
 class Validator:
@@ -92,7 +93,7 @@ class Validator:
             redact_text(v["error"])[:2000] if v["error"] else "", zone, _local_date(created, zone), self._source,
             redact(v["metadata"]),
         )  # fmt: skip
-        return Fact(id, tenant, request_id, created, values)
+        return Fact(id, tenant, request_id, created, values, cost is not None)
 
 
 def validate(
