@@ -82,6 +82,19 @@ class PriceFrozen(CatalogError):
         super().__init__(message="A price cannot be changed or deleted, only ended. End it and set a new one.")
 
 
+class BadRate(CatalogError):
+    """A price holds what is no rate. field: which one."""
+
+    code = "bad_rate"
+
+    def __init__(self, field: str, found: object) -> None:
+        self.field = field
+        super().__init__(
+            message=f"{field} is {str(found)[:64]!r}. A rate is a decimal number from 0, as text, in US dollars per unit; "
+            "hours are HH:MM-HH:MM. Correct the price."
+        )
+
+
 class UsageError(CatalogError):
     """What was used cannot be priced because it cannot be so: `negative_count`, `not_finite`, `wrong_type`,
     `unknown_field`, `missing_time`, `unknown_kind`. field: which one, "" if none."""

@@ -140,7 +140,8 @@ class Usage:
         return cls(at=row.created_at, **known)
 
 
-def _count(name: str, value: object) -> int:
+def count(name: str, value: object) -> int:
+    """The value, if it is a whole number from 0. Raises UsageError."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError("wrong_type", name, f"{_shown(value)} was given, no whole number.")
     if value < 0:
@@ -204,7 +205,7 @@ MAX_COUNT = 2**63 - 1
 _COLUMNS = frozenset(
     {"at", "prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"}
 )
-_BY_TYPE = {"str": _text, "bool": _flag, "int": _count, "Decimal": _amount, "datetime": _instant}
+_BY_TYPE = {"str": _text, "bool": _flag, "int": count, "Decimal": _amount, "datetime": _instant}
 _NAMES = tuple(field.name for field in fields(Usage))
 _DEFAULTS = tuple(field.default for field in fields(Usage))
 _READERS = {field.name: _BY_TYPE[str(field.type).removesuffix(" | None")] for field in fields(Usage)}
