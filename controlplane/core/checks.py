@@ -15,10 +15,12 @@ from django.core.checks import Warning as CheckWarning
 from django.db import connections
 
 import controlplane
+from controlplane.core.caches.connections import LOAD, WAIT
 from controlplane.core.conf import conf, known_keys
 
 PACKAGES = ("controlplane", "auditing", "tenants", "catalog", "policies", "storage_meta")
 OLDEST_SERVER = 150_000
+LONGEST_LEASE = 5
 ROLES = ("cp_tenant", "cp_reader")
 
 
@@ -38,6 +40,7 @@ def check_installation(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -
             hint=f"Check its spelling. Known: {', '.join(sorted(known_keys()))}.",
             id="cp_core.E006",
         )
+    yield from _endless_lease()
 
 
 def _shadowed() -> Iterable[CheckMessage]:
@@ -63,6 +66,16 @@ def _relabelled() -> Iterable[CheckMessage]:
                 hint="Install the app under its own AppConfig: tables and migrations carry the label.",
                 id="cp_core.E002",
             )
+
+
+def _endless_lease() -> Iterable[CheckMessage]:
+    if not (0 < conf.CACHE_POLL < conf.CACHE_LEASE <= LONGEST_LEASE and LOAD + WAIT < conf.CACHE_LEASE):
+        yield Error(
+            f"CACHE_POLL is {conf.CACHE_POLL} s and CACHE_LEASE {conf.CACHE_LEASE} s: a stopped key would be refused too late.",
+            hint=f"CACHE_LEASE is at most {LONGEST_LEASE} s and more than the {LOAD + WAIT:g} s that a load and those who wait "
+            "for it may take; CACHE_POLL is less than it, and more than 0.",
+            id="cp_core.E201",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

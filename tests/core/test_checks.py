@@ -100,3 +100,17 @@ def test_statements_without_a_limit_and_a_login_above_row_security_are_warned_of
 def test_nothing_is_asked_of_a_database_that_was_not_named(db, django_assert_num_queries):
     with django_assert_num_queries(0):
         assert list(check_database(None, databases=[])) == []
+
+
+@pytest.mark.parametrize(("poll", "lease"), [(1, 6), (5, 5), (6, 5), (0, 5), (1, 3), (1, 0)])
+def test_a_lease_that_would_let_a_stopped_key_live_is_refused(settings, poll, lease):
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "CACHE_POLL": poll, "CACHE_LEASE": lease}
+
+    assert "cp_core.E201" in ids(check_installation(None))
+
+
+@pytest.mark.parametrize(("poll", "lease"), [(1, 5), (4, 5), (0.5, 3.5)])
+def test_a_lease_that_keeps_the_bound_is_taken(settings, poll, lease):
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "CACHE_POLL": poll, "CACHE_LEASE": lease}
+
+    assert "cp_core.E201" not in ids(check_installation(None))

@@ -21,9 +21,10 @@ def execute(statement, *params):
 
 
 def log():
-    """What the log says since it was last read here."""
+    """What this transaction has written into the log since it was last read here."""
+    mine = "WHERE xid = pg_current_xact_id() RETURNING kind, ref, value"
     return sorted(
-        execute("DELETE FROM cp_core_invalidation RETURNING kind, ref, value"),
+        execute(f"DELETE FROM cp_core_invalidation {mine}"),
         key=lambda row: (row[0], str(row[1]), row[2] or 0),
     )
 

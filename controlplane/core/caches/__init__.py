@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from controlplane.core.caches.connections import Ask, CacheUnavailable
 from controlplane.core.caches.listener import Invalidation, invalidation
+from controlplane.core.caches.processes import Process, flush_everywhere, processes
 from controlplane.core.caches.records import MISSING, RecordCache
 
-__all__ = ("MISSING", "Ask", "CacheUnavailable", "Invalidation", "RecordCache", "invalidation")
+__all__ = (
+    "MISSING",
+    "Ask",
+    "CacheUnavailable",
+    "Invalidation",
+    "Process",
+    "RecordCache",
+    "flush_everywhere",
+    "invalidation",
+    "processes",
+)

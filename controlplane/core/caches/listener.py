@@ -21,6 +21,8 @@ import psycopg
 from django.db import transaction
 
 from controlplane.core.caches.connections import LOAD, OwnConnection, connect, pooled
+from controlplane.core.caches.duties import Duties
+from controlplane.core.caches.processes import HEARTBEAT, PURGE, Heart, Sweeper
 from controlplane.core.conf import conf
 
 logger = logging.getLogger(__name__)
@@ -32,31 +34,43 @@ ALL = "all"
 FORGOTTEN = 900.0
 """Seconds after which rows of the log may be purged: who has not looked for so long forgets everything."""
 
+HELD = 300.0
+"""Seconds after which an open transaction is told of."""
+
 # Not the usual monotonic clock: that one stands still while the machine sleeps, and a lease would outlive the night.
 boottime = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 # One statement, so one snapshot: xmin and the rows belong together. Transactions before xmin have ended; the cursor is a
 # transaction's id because a row's own may be lower than one that was seen, if its transaction is committed later.
 _READ = """
-SELECT pg_snapshot_xmin(s.snapshot)::text, pg_snapshot_xmax(s.snapshot)::text, i.id, i.kind, i.ref
-FROM (SELECT pg_current_snapshot() AS snapshot) s LEFT JOIN cp_core_invalidation i ON i.xid >= %s::xid8
+SELECT s.xmin::text, s.xmin = s.xmax, pg_is_in_recovery(), i.id, i.kind, i.ref
+FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()), pg_snapshot_xmax(pg_current_snapshot())) s(xmin, xmax)
+LEFT JOIN cp_core_invalidation i ON i.xid >= coalesce(%s::xid8, s.xmin)
 """
-_BEGIN = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, pg_is_in_recovery()"
 
 
 class Cache(Protocol):
     """What takes part in the invalidation."""
 
+    name: str
+
+    def stats(self) -> dict[str, int]: ...
     def apply(self, changes: Collection[Change]) -> None: ...
     def clear(self) -> None: ...
     def begin(self) -> None: ...
 
 
 class Invalidation:
-    """The caches of this process, and the thread that keeps them true. fresh_until: the end of the lease."""
+    """The caches of this process, and the threads that keep them true.
+
+    fresh_until: the end of the lease. duties: what the second thread does; apps add theirs.
+    """
 
     def __init__(self, clock: Callable[[], float] = boottime) -> None:
         self.clock = clock
+        self.duties = Duties(clock)
+        self.duties.add("heartbeat", HEARTBEAT, self._beat)
+        self.duties.add("purge", PURGE, self._sweep)
         self._caches: list[Cache] = []
         self.begin()
 
@@ -72,8 +86,11 @@ class Invalidation:
         self._own = OwnConnection(LOAD)
         self._looked = 0.0
         self._notified = False
-        self._cursor = ""
+        self._held = 0.0
+        self._cursor: str | None = None
         self._seen: set[int] = set()
+        self._heart, self._sweeper = Heart(), Sweeper(FORGOTTEN)
+        self.duties.begin()
         for cache in self._caches:
             cache.begin()
 
@@ -81,7 +98,7 @@ class Invalidation:
         self._caches.append(cache)
 
     def start(self) -> None:
-        """Start the thread, unless it runs. The first miss of a cache does."""
+        """Start the threads, unless they run. The first miss of a cache does."""
         if self._thread is not None and self._thread.is_alive():
             return
         with self._starting:
@@ -89,9 +106,10 @@ class Invalidation:
                 self._stopping, inside = socket.socketpair()
                 self._thread = threading.Thread(target=self._run, args=(inside,), name="cp-invalidation", daemon=True)
                 self._thread.start()
+        self.duties.start()
 
     def stop(self) -> None:
-        """End the thread and close every connection of the caches. A miss starts it again."""
+        """End the threads and close every connection of the caches. A miss starts them again."""
         with self._starting:
             if self._thread is not None and self._stopping is not None:
                 self._stopping.close()
@@ -100,16 +118,15 @@ class Invalidation:
         with self._looking:
             self._disconnect()
         self._own.close()
+        self.duties.stop()
 
     def poll(self) -> None:
         """Look at the log once, now, in this thread; the lease begins anew. Raises what the database raises."""
         with self._looking:
             began = self.clock()
             try:
-                if self._connection is None or began - self._looked > FORGOTTEN:
-                    self._connect()
-                else:
-                    self._look(self._connection)
+                connection = self._connection if began - self._looked <= FORGOTTEN else None
+                self._look(connection or self._connect(), began)
             except BaseException:
                 self._disconnect()
                 raise
@@ -135,29 +152,45 @@ class Invalidation:
         """Ask for what is committed, on a connection that is in no transaction."""
         return self._own.ask(query, params)
 
-    def _connect(self) -> None:
+    def _connect(self) -> psycopg.Connection[Any]:
+        """A new connection: what was changed meanwhile is unknown, so the next look forgets everything."""
         self._disconnect()
-        self._connection = connection = connect(timeout_s=2)
-        connection.add_notify_handler(self._note)
+        self._connection = connect(timeout_s=2)
+        self._connection.add_notify_handler(self._note)
         if conf.CACHE_LISTEN and not pooled():
-            connection.execute("LISTEN cp_invalidation")
-        [(cursor, standby)] = connection.execute(_BEGIN).fetchall()
-        if standby:
-            raise psycopg.OperationalError("This server is a standby: it shows the past.")
-        self._cursor, self._seen = cursor, set()
-        self.flush()
+            self._connection.execute("LISTEN cp_invalidation")
+        self._cursor, self._seen = None, set()
+        return self._connection
 
-    def _look(self, connection: psycopg.Connection[Any]) -> None:
+    def _look(self, connection: psycopg.Connection[Any], at: float) -> None:
         self._notified = False
         rows = connection.execute(_READ, [self._cursor]).fetchall()
-        found = {id: (kind, ref) for _, _, id, kind, ref in rows if id is not None}
+        xmin, idle, standby = rows[0][:3]
+        if standby:
+            raise psycopg.OperationalError("This server is a standby: it shows the past.")
+        found = {id: (kind, ref) for *_, id, kind, ref in rows if id is not None}
+        if self._cursor is None:
+            self.flush()
         # a long transaction holds xmin back, and the rows since then are read again and again
-        if fresh := [change for id, change in found.items() if id not in self._seen]:
+        elif fresh := [change for id, change in found.items() if id not in self._seen]:
             self.apply(fresh)
-        self._cursor, self._seen = rows[0][0], set(found)
+        if idle or xmin != self._cursor:
+            self._held = at
+        elif at - self._held > HELD:
+            logger.warning("a transaction has been open for %d min: the log of changes grows until it ends", HELD / 60)
+            self._held = at
+        self._cursor, self._seen = xmin, set(found)
 
     def _note(self, notify: psycopg.Notify) -> None:
         self._notified = True
+
+    def _beat(self, connection: psycopg.Connection[Any]) -> None:
+        age = self.clock() - self._looked if self._looked else None
+        self._heart.beat(connection, age, {cache.name: cache.stats() for cache in self._caches})
+
+    def _sweep(self, connection: psycopg.Connection[Any]) -> None:
+        if self._cursor is not None and self.clock() < self.fresh_until:
+            self._sweeper.sweep(connection, self.clock(), self._cursor)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -200,7 +200,7 @@ class RecordCache(Generic[Key, Record]):
                 raise CacheUnavailable
             try:
                 flight.began = self._clock()
-                flight.record = self._load(key, self._lease.ask if in_transaction() else on_this_thread)
+                flight.record = self._load(key, self._ask)
                 flight.error = None
             finally:
                 self._turns.release()
@@ -212,6 +212,28 @@ class RecordCache(Generic[Key, Record]):
                 if flight.error is None and generation == self._generation and self._clock() < self._lease.fresh_until:
                     self._keep(key, flight)
             flight.ended.set()
+
+    def _ask_in_time(self, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Ask on this thread's connection; a second thread cancels what takes longer than LOAD."""
+        connections[conf.DATABASE].ensure_connection()
+        ticket = self._lease.duties.load_begins(connections[conf.DATABASE].connection)
+        try:
+            return fetch(conf.DATABASE, query, params)
+        finally:
+            self._lease.duties.load_ends(ticket)
+
+    def _ask(self, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Ask for what is committed. A connection that the server has closed meanwhile is replaced, and asked once more."""
+        if in_transaction():
+            return self._lease.ask(query, params)
+        connection = connections[conf.DATABASE]
+        try:
+            return self._ask_in_time(query, params)
+        except NO_ANSWER:
+            if connection.connection is None or not connection.connection.closed:
+                raise
+        connection.close()
+        return self._ask_in_time(query, params)
 
     def _keep(self, key: Key, flight: Flight[Record]) -> None:
         """Under the lock."""
@@ -242,12 +264,5 @@ def in_transaction() -> bool:
 
 
 def on_this_thread(query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Ask on this thread's connection. One that the server has closed meanwhile is replaced, and asked once more."""
-    connection = connections[conf.DATABASE]
-    try:
-        return fetch(conf.DATABASE, query, params)
-    except NO_ANSWER:
-        if connection.in_atomic_block or connection.connection is None or not connection.connection.closed:
-            raise
-    connection.close()
+    """Ask within the transaction of this thread's connection, which sees rows of its own."""
     return fetch(conf.DATABASE, query, params)
