@@ -5,6 +5,7 @@ The apps read the dict CONTROLPLANE alone (controlplane.core.conf); a sibling pr
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -174,12 +175,15 @@ AUTH_USER_MODEL = "cp_tenants.User"
 AUTHENTICATION_BACKENDS = ["tenants.backends.TenantBackend"]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",  # the one that writes: 12 rounds, over a SHA-256
-    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # imported hashes, replaced at the next sign-in
+    # imported hashes, replaced at the next sign-in; never plain bcrypt, which reads 72 bytes of a password
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "tenants.passwords.MaximumLengthValidator"},
 ]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "controlplane:dashboard"  # when the address to go on to is not ours
@@ -253,6 +257,8 @@ CONTROLPLANE: dict[str, Any] = {
     "CACHE_API_KEY_TTL": env.int("CACHE_API_KEY_TTL", default=Conf.CACHE_API_KEY_TTL),
     "CACHE_MODEL_SIZE": env.int("CACHE_MODEL_SIZE", default=Conf.CACHE_MODEL_SIZE),
     "CACHE_MODEL_TTL": env.int("CACHE_MODEL_TTL", default=Conf.CACHE_MODEL_TTL),
+    # A hash is a quarter of a second of a core: the processes that serve share the cores for it.
+    "PASSWORD_HASHES": max(1, (os.cpu_count() or 1) // max(1, env.int("WEB_CONCURRENCY", default=2))),
     **env.keys("CP_", defaults={name: getattr(Conf, name) for name in known_keys()}),
     "ENCRYPTION_KEYS": tuple(env.secrets("ENCRYPTION_KEYS")),
 }

@@ -26,6 +26,8 @@ class TenantsError(ControlPlaneError):
         "operator": "An operator belongs to no tenant and holds no access or key. Choose a tenant's user.",
         "unknown_role": "There is no such role.",
         "not_found": "There is no such row.",
+        "password_too_long": "A password has at most 1,024 bytes. Choose a shorter one.",
+        "password_unreadable": "This password holds half a character. Write it whole.",
     }
 
 
@@ -77,6 +79,35 @@ class AuthUnavailable(InvalidKey):
 
     def __init__(self) -> None:
         super().__init__("auth_unavailable", http_status=503)
+
+
+class SignInRefused(TenantsError):
+    """A sign-in that is not even tried. retry_after: seconds until it is worth another attempt."""
+
+    code = "too_many_failures"
+    http_status = 429
+
+    def __init__(self, retry_after: int) -> None:
+        minutes = -(-retry_after // 60)
+        super().__init__(
+            message="Too many attempts failed under this name or from this address. "
+            f"Try again in {minutes} minute{'' if minutes == 1 else 's'}."
+        )
+        self.retry_after = retry_after
+
+
+class PasswordsBusy(SignInRefused):
+    """As many passwords are being hashed as this machine has cores, and none of them ended in time."""
+
+    code = "passwords_busy"
+    http_status = 503
+    messages: ClassVar[dict[str, str]] = {
+        "passwords_busy": "Too many people are signing in at this moment. Try again in a few seconds."
+    }
+
+    def __init__(self) -> None:
+        TenantsError.__init__(self)
+        self.retry_after = 5
 
 
 class KeyOperationError(TenantsError):

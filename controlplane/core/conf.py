@@ -76,6 +76,12 @@ class Conf:
     CACHE_MAX_LOADS: int = 8
     """Statements that a cache of a process runs at once; more wait."""
 
+    PASSWORD_HASHES: int = 0
+    """Passwords that one process hashes at a time; 0: as many as this machine has cores."""
+
+    PASSWORD_WAIT: int = 5
+    """Seconds that a sign-in waits for its turn to be hashed, before it is refused."""
+
     def __getattribute__(self, name: str) -> Any:
         if name.isupper():
             given: dict[str, Any] = getattr(settings, "CONTROLPLANE", {})

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar, Self
 
+from asgiref.sync import sync_to_async
+from django.contrib.auth.hashers import verify_password
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Group, Permission, PermissionsMixin
 from django.contrib.postgres.search import TrigramSimilarity
 from django.core.validators import RegexValidator
@@ -12,7 +15,8 @@ from auditing.context import audit_context
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
 from controlplane.core.ids import now
-from tenants.errors import TenantsError
+from tenants import passwords
+from tenants.errors import PasswordsBusy, TenantsError
 from tenants.models.fields import Status, json_field
 from tenants.models.tenant import App, Tenant
 from tenants.owners import last_owner_kept
@@ -231,6 +235,29 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Raises TenantsError("last_owner") for a change that would take the last one."""
         with last_owner_kept():
             super().save(**kwargs)
+
+    def set_password(self, raw_password: str | None) -> None:
+        """Hash a new password; `save` stores it. Raises TenantsError (password_too_long, password_unreadable), PasswordsBusy."""
+        if raw_password is not None and (code := passwords.fault(raw_password)):
+            raise TenantsError(code)
+        with passwords.hashing():
+            super().set_password(raw_password)
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Whether it is the password. One that is right under an old hash is hashed anew. Raises PasswordsBusy."""
+        if raw_password is not None and passwords.fault(raw_password):
+            return False
+        with passwords.hashing():
+            right, outdated = verify_password(raw_password, self.password)
+        if right and outdated:
+            with suppress(PasswordsBusy):  # the next sign-in does it
+                self.set_password(raw_password)
+                self._password = None  # the password is the same: nothing ends
+                self.save(update_fields=["password"])
+        return right
+
+    async def acheck_password(self, raw_password: str | None) -> bool:
+        return await sync_to_async(self.check_password)(raw_password)
 
     def get_full_name(self) -> str:
         return self.display_name or self.email
