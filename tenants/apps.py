@@ -13,6 +13,7 @@ class TenantsConfig(AppConfig):
     audit_exempt: ClassVar[dict[str, str]] = {
         "APIKeySecretUse": "derived from use, and written too often; who used a key is in the requests",
         "User_groups": "of operators only; what a tenant's user may do is its role",
+        "RefreshToken": "its family is watched; a row of the log per rotation would say nothing more",
         "User_user_permissions": "of operators only; what a tenant's user may do is its role",
     }
 

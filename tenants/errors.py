@@ -81,6 +81,32 @@ class AuthUnavailable(InvalidKey):
         super().__init__("auth_unavailable", http_status=503)
 
 
+class InvalidRefreshToken(InvalidCredential):
+    """A refresh token is refused. code: why; family_id: whose, where it is known.
+
+    `already_rotated` (409) is no attack: another tab was quicker, and its answer holds the new token. All others end what
+    the token was for: sign in again.
+    """
+
+    code = "invalid_refresh_token"
+    messages: ClassVar[dict[str, str]] = {
+        "malformed": "This is no refresh token.",
+        "unknown": "This refresh token is unknown. Sign in again.",
+        "revoked": "This session has ended. Sign in again.",
+        "expired": "This session has expired. Sign in again.",
+        "user_disabled": "The user of this refresh token is deactivated.",
+        "tenant_disabled": "The organisation of this refresh token is suspended.",
+        "used": "This refresh token has been used. Use the one that came after it.",
+        "already_rotated": "This refresh token has just been used, by another tab perhaps. Use the one that it was given.",
+        "reused": "This refresh token was used a second time, so its session has been ended. Sign in again.",
+    }
+    statuses: ClassVar[dict[str, int]] = {"user_disabled": 403, "tenant_disabled": 403, "already_rotated": 409}
+
+    def __init__(self, code: str, *, family_id: UUID | None = None) -> None:
+        super().__init__(code, http_status=self.statuses.get(code))
+        self.family_id = family_id
+
+
 class SignInRefused(TenantsError):
     """A sign-in that is not even tried. retry_after: seconds until it is worth another attempt."""
 

@@ -1,6 +1,7 @@
 """What a token looks like, and its digest. Pure.
 
     cpk_live_<kid 12>_<secret 43><crc 6>      an API key, 71 characters; or cpk_test_…
+    cpr_<secret 43><crc 6>                    a refresh token, 53 characters
 
 Base62 with the digits 0-9A-Za-z. kid: public, names the secret. secret: 32 random bytes, big-endian. crc: CRC-32 of all
 before it; no security, it refuses typos and noise without a query.
@@ -21,9 +22,10 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 KEY = re.compile(r"cpk_(live|test)_([0-9A-Za-z]{12})_[0-9A-Za-z]{49}", re.ASCII)
 TOKEN_SHAPED = re.compile(r"cpk_(?:live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{8}|cpr_[0-9A-Za-z]{49}", re.ASCII)
 PUBLIC = re.compile(r"cpk_(?:live|test)_[0-9A-Za-z]{12}(?=_)", re.ASCII)
-KEY_LENGTH = 71
 FOREIGN_LENGTH = range(20, 257)
 OURS = ("cpk_", "cpr_")
+REFRESH = re.compile(r"cpr_[0-9A-Za-z]{49}", re.ASCII)
+KEY_LENGTH, REFRESH_LENGTH = 71, 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +55,24 @@ def new_kid() -> str:
 def new_key(environment: str, kid: str | None = None, secret: bytes | None = None) -> NewToken:
     """A new API key token; kid, secret (32 bytes): given by tests only."""
     kid = kid or new_kid()
-    body = f"cpk_{environment}_{kid}_{base62(int.from_bytes(secret or secrets.token_bytes(32), 'big'), 43)}"
+    body = f"cpk_{environment}_{kid}_{_digits(secret)}"
     return NewToken(body + _crc(body), kid)
+
+
+def new_refresh(secret: bytes | None = None) -> str:
+    """A new refresh token; secret (32 bytes): given by tests only."""
+    body = f"cpr_{_digits(secret)}"
+    return body + _crc(body)
 
 
 def well_formed(token: object) -> bool:
     """Whether this is a string of the shape of an API key with the right check digits; nothing is stripped."""
-    if not isinstance(token, str) or len(token) != KEY_LENGTH or not token.isascii():
-        return False
-    return KEY.fullmatch(token) is not None and _crc(token[:-6]) == token[-6:]
+    return _checked(token, KEY, KEY_LENGTH)
+
+
+def well_formed_refresh(token: object) -> bool:
+    """Likewise of a refresh token."""
+    return _checked(token, REFRESH, REFRESH_LENGTH)
 
 
 def may_open(token: object, foreign: Sequence[str] = ()) -> bool:
@@ -109,6 +120,16 @@ def digests(hashed: bytes, peppers: Mapping[int, str]) -> list[tuple[int, bytes]
 def holds_token(text: str) -> bool:
     """Whether a text holds something of the shape of a token of ours."""
     return TOKEN_SHAPED.search(text) is not None
+
+
+def _checked(token: object, shape: re.Pattern[str], length: int) -> bool:
+    if not isinstance(token, str) or len(token) != length or not token.isascii():
+        return False
+    return shape.fullmatch(token) is not None and _crc(token[:-6]) == token[-6:]
+
+
+def _digits(secret: bytes | None) -> str:
+    return base62(int.from_bytes(secret or secrets.token_bytes(32), "big"), 43)
 
 
 def _crc(body: str) -> str:

@@ -13,7 +13,19 @@ from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provide
 from controlplane.core.ids import now, uuid7, uuid7_at
 from policies.models import Policy
 from tenants import tokens
-from tenants.models import APIKey, APIKeySecret, APIKeySecretUse, App, Branch, Role, Tenant, User, UserApp
+from tenants.models import (
+    APIKey,
+    APIKeySecret,
+    APIKeySecretUse,
+    App,
+    Branch,
+    RefreshFamily,
+    RefreshToken,
+    Role,
+    Tenant,
+    User,
+    UserApp,
+)  # fmt: skip
 
 
 class Factory(factory.django.DjangoModelFactory):
@@ -112,6 +124,31 @@ class APIKeySecretUseFactory(Factory):
     secret = factory.SubFactory(APIKeySecretFactory)
     tenant = factory.LazyAttribute(lambda use: use.secret.tenant)
     last_used_at = factory.LazyFunction(now)
+
+
+class RefreshFamilyFactory(Factory):
+    """A family without a token; RefreshToken.objects.issue makes one with."""
+
+    class Meta:
+        model = RefreshFamily
+
+    user = factory.SubFactory(UserFactory)
+    tenant = factory.LazyAttribute(lambda family: family.user.tenant)
+    absolute_expires_at = factory.LazyFunction(lambda: now() + timedelta(days=90))
+
+
+class RefreshTokenFactory(Factory):
+    class Meta:
+        model = RefreshToken
+
+    class Params:
+        token = factory.LazyFunction(tokens.new_refresh)
+
+    family = factory.SubFactory(RefreshFamilyFactory)
+    tenant = factory.LazyAttribute(lambda token: token.family.tenant)
+    generation = 1
+    digest = factory.LazyAttribute(lambda row: tokens.sha256(row.token))
+    expires_at = factory.LazyFunction(lambda: now() + timedelta(days=14))
 
 
 def issue(app, /, **asked):

@@ -76,6 +76,24 @@ class Conf:
     CACHE_MAX_LOADS: int = 8
     """Statements that a cache of a process runs at once; more wait."""
 
+    REFRESH_IDLE: int = 14 * 86_400
+    """Seconds after which an unused refresh token ends."""
+
+    REFRESH_ABSOLUTE: int = 90 * 86_400
+    """Seconds after which a family of refresh tokens ends, however often it was rotated."""
+
+    REFRESH_REUSE_WINDOW: int = 10
+    """Seconds in which a spent refresh token is taken for that of a parallel tab, not for a stolen one."""
+
+    REFRESH_MAX_FAMILIES: int = 20
+    """Live families that one user may have at a time; a further one ends the oldest."""
+
+    SIGN_IN_FAILURES: int = 5
+    """Failed sign-ins under one name, or from one address, after which no more are tried in SIGN_IN_WINDOW."""
+
+    SIGN_IN_WINDOW: int = 15 * 60
+    """Seconds from the first failure in which the others are counted."""
+
     PASSWORD_HASHES: int = 0
     """Passwords that one process hashes at a time; 0: as many as this machine has cores."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from asgiref.sync import sync_to_async
@@ -21,6 +22,24 @@ from tenants.models.fields import Status, json_field
 from tenants.models.tenant import App, Tenant
 from tenants.owners import last_owner_kept
 from tenants.roles import Role
+
+
+@dataclass(frozen=True, slots=True)
+class DeactivationPreview:
+    """What becomes of things when users are deactivated.
+
+    keys: live ones of theirs, refused; families: live sessions, ended; accesses: to apps, resting. seen_keys: live keys of
+    no user that they issued. These go on, and they have seen the secrets: rotate them.
+    """
+
+    keys: int
+    families: int
+    accesses: int
+    seen_keys: int
+
+    def __str__(self) -> str:
+        seen = f"; {self.seen_keys} keys that they issued for apps go on, rotate them" if self.seen_keys else ""
+        return f"{self.keys} live keys, {self.families} sessions, {self.accesses} app accesses{seen}"
 
 
 class UserQuerySet(models.QuerySet["User"]):
@@ -58,6 +77,26 @@ class UserQuerySet(models.QuerySet["User"]):
         if field != "role":
             raise ValueError("count_by takes role or status.")
         return dict(self.order_by().values_list("role").annotate(models.Count("pk")))
+
+    def deactivation_preview(self) -> DeactivationPreview:
+        """What would become of things if all of these were deactivated."""
+        keys, families, accesses = map(self._pointing_here, ("keys", "families", "accesses"))
+        owners = dict(self.order_by().values_list("pk", "tenant_id"))
+        theirs = {"tenant__in": {tenant for tenant in owners.values() if tenant}, "user__in": owners}
+        issued = keys.filter(user=None, created_by_id__in=owners)
+        if None not in owners.values():  # an operator issues keys of any tenant
+            issued = issued.filter(tenant__in=theirs["tenant__in"])
+        return DeactivationPreview(
+            keys=keys.filter(**theirs).live().count(),
+            families=families.filter(**theirs).live().count(),
+            accesses=accesses.filter(**theirs, status=Status.ACTIVE).count(),
+            seen_keys=issued.live().count(),
+        )
+
+    def _pointing_here(self, relation: str) -> Any:
+        """Manager of a model that refers to users, and so stands in a file that imports this one."""
+        model: Any = self.model._meta.get_field(relation).related_model
+        return model._default_manager
 
     def get_by_email(self, email: str, tenant: Tenant | None = None) -> User:
         """The user of that e-mail (in any case) in a tenant; tenant None: an operator. Raises User.DoesNotExist."""
@@ -232,9 +271,15 @@ class User(AbstractBaseUser, PermissionsMixin):
         self.email = type(self).objects.normalize_email(self.email)
 
     def save(self, **kwargs: Any) -> None:
-        """Raises TenantsError("last_owner") for a change that would take the last one."""
-        with last_owner_kept():
+        """A new password ends every refresh token family; the same one under a newer hash does not.
+
+        Raises TenantsError("last_owner") for a change that would take the last one.
+        """
+        ends = self._password is not None and not self._state.adding
+        with last_owner_kept(), audit_context() if ends else nullcontext():
             super().save(**kwargs)
+            if ends:
+                self.families.for_user(self).end("all", "new password")
 
     def set_password(self, raw_password: str | None) -> None:
         """Hash a new password; `save` stores it. Raises TenantsError (password_too_long, password_unreadable), PasswordsBusy."""
@@ -277,11 +322,16 @@ class User(AbstractBaseUser, PermissionsMixin):
         return App.objects.filter(accesses__user=self, accesses__status=Status.ACTIVE)
 
     def deactivate(self, reason: str) -> None:
-        """Close the account: no sign-in, and its keys are refused. Raises reason_required, last_owner."""
+        """Close the account: no sign-in, its keys are refused, its sessions end. Raises reason_required, last_owner."""
         self._switch(reason, is_active=False)
 
+    def deactivation_preview(self) -> DeactivationPreview:
+        """What `deactivate` would end, and what it would not."""
+        preview: DeactivationPreview = User.objects.filter(pk=self.pk).deactivation_preview()
+        return preview
+
     def activate(self, reason: str) -> None:
-        """Open it again; its keys work again. Raises reason_required."""
+        """Open it again; its keys work again, its sessions do not. Raises reason_required."""
         self._switch(reason, is_active=True, deleted_at=None)
 
     def delete(self, reason: str = "") -> None:  # type: ignore[override]
@@ -293,4 +343,6 @@ class User(AbstractBaseUser, PermissionsMixin):
             raise TenantsError("reason_required")
         with audit_context(reason=reason), last_owner_kept():
             User.objects.filter(pk=self.pk).update(**values)
+            if not values["is_active"]:
+                self.families.for_user(self).end("user", reason)
         self.refresh_from_db(fields=[*values, "tokens_valid_after", "updated_at"])

@@ -53,7 +53,9 @@ def test_it_goes_back_and_forth():
     operation = RunSQLFile("controlplane.core", "0004_append_only")
     with connection.schema_editor(atomic=False) as editor, connection.cursor() as cursor:
         cursor.execute("SAVEPOINT whole")
-        cursor.execute("SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'cp_refuse_change'::regproc")
+        cursor.execute(
+            "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgfoid = 'cp_refuse_change'::regproc"
+        )
         for (table,) in cursor.fetchall():
             cursor.execute(f"DROP TABLE IF EXISTS {table} CASCADE")
         operation.database_backwards("cp_core", editor, ProjectState(), ProjectState())

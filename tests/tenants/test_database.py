@@ -5,13 +5,25 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
 from controlplane.core.ids import now, uuid7
-from tenants.models import APIKey, APIKeySecret, App, Branch, Tenant, User, UserApp
+from tenants.models import (
+    APIKey,
+    APIKeySecret,
+    App,
+    Branch,
+    RefreshFamily,
+    RefreshToken,
+    Tenant,
+    User,
+    UserApp,
+)  # fmt: skip
 from tests.factories import (
     APIKeyFactory,
     APIKeySecretFactory,
     AppFactory,
     BranchFactory,
     OperatorFactory,
+    RefreshFamilyFactory,
+    RefreshTokenFactory,
     TenantFactory,
     UserAppFactory,
     UserFactory,
@@ -83,6 +95,13 @@ BROKEN = [
     (APIKeyFactory, {"environment": "test"}, "cp_tenants_apikey_identity"),
     (APIKeySecretFactory, {"digest": b"short"}, "cp_tenants_apikeysecret_digest_is_32_bytes"),
     (APIKeySecretFactory, {"kid": "x" * 12}, "cp_tenants_apikeysecret_identity"),
+    (RefreshFamilyFactory, {"revoked_at": NOW}, "cp_tenants_refreshfamily_revoked_has_a_reason"),
+    (RefreshFamilyFactory, {"revoked_reason": "all"}, "cp_tenants_refreshfamily_revoked_has_a_reason"),
+    (RefreshFamilyFactory, {"revoked_at": NOW, "revoked_reason": "mood"}, "cp_tenants_refreshfamily_revoked_has_a_reason"),
+    (RefreshFamilyFactory, {"absolute_expires_at": NOW}, "cp_tenants_refreshfamily_identity"),
+    (RefreshFamilyFactory, {"created_at": NOW}, "cp_tenants_refreshfamily_identity"),
+    (RefreshTokenFactory, {"digest": b"short"}, "cp_tenants_refreshtoken_digest_is_32_bytes"),
+    (RefreshTokenFactory, {"generation": 2}, "cp_tenants_refreshtoken_identity"),
 ]  # fmt: skip
 
 
@@ -182,6 +201,45 @@ def test_a_kid_and_a_digest_are_once_of_all_tenants():
         APIKeySecretFactory(digest=secret.digest)
 
 
+def test_a_refresh_token_is_once_of_all_tenants_and_one_of_a_family_is_unused():
+    token = RefreshTokenFactory()
+
+    with refused("cp_tenants_refreshtoken_digest_once"), transaction.atomic():
+        RefreshTokenFactory(digest=token.digest)
+    with refused("cp_tenants_refreshtoken_generation_once"), transaction.atomic():
+        RefreshTokenFactory(family=token.family, used_at=now())
+    with refused("cp_tenants_refreshtoken_one_unused"):
+        RefreshTokenFactory(family=token.family, generation=2)
+
+
+def test_a_family_begins_before_it_ends():
+    with refused("cp_tenants_refreshfamily_begins_before_it_ends"):
+        RefreshFamilyFactory(created_at=NOW, absolute_expires_at=NOW)
+
+
+def test_whose_a_family_or_a_token_is_never_changes(acme, globex):
+    family = RefreshFamilyFactory(user=UserFactory(tenant=acme))
+    token = RefreshTokenFactory(family=family)
+
+    for values in ({"tenant": globex}, {"user": UserFactory(tenant=acme)}):
+        with refused("cp_tenants_refreshfamily_identity"):
+            change(family, **values)
+    for values in ({"tenant": globex}, {"family": RefreshFamilyFactory(user=family.user)}):
+        with refused("cp_tenants_refreshtoken_identity"):
+            change(token, **values)
+
+
+@pytest.mark.parametrize("value", [None, "later"])
+def test_an_ended_family_and_a_spent_token_stay_so(value):
+    family = RefreshFamilyFactory(revoked_at=now(), revoked_reason="logout")
+    token = RefreshTokenFactory(family=family, used_at=now())
+
+    with refused("cp_tenants_refreshfamily_revocation_is_final"):
+        change(family, revoked_at=value and now(), revoked_reason="all" if value else "")
+    with refused("cp_tenants_refreshtoken_use_is_final"):
+        change(token, used_at=value and now())
+
+
 # what composite foreign keys stand on: an id twice would be a primary key twice first, so these are looked at
 @pytest.mark.parametrize(
     ("table", "name", "columns"),
@@ -193,6 +251,7 @@ def test_a_kid_and_a_digest_are_once_of_all_tenants():
         ("cp_tenants_apikey", "cp_tenants_apikey_tenant_id", "tenant_id, id"),
         ("cp_tenants_apikeysecret", "cp_tenants_apikeysecret_tenant_id", "tenant_id, id"),
         ("cp_tenants_apikey", "cp_tenants_apikey_tenant_app_id", "tenant_id, app_id, id"),
+        ("cp_tenants_refreshfamily", "cp_tenants_refreshfamily_tenant_id", "tenant_id, id"),
     ],
 )
 def test_a_row_is_found_by_its_tenant_first(table, name, columns):
@@ -227,6 +286,13 @@ CROSSING = [
         lambda a, g: {"key": APIKeyFactory(app=AppFactory(tenant=g))},
         "cp_tenants_apikeysecret_key_of_tenant",
     ),
+    (RefreshFamily, lambda a, g: {"user": UserFactory(tenant=g)}, "cp_tenants_refreshfamily_user_of_tenant"),
+    (RefreshFamily, lambda a, g: {"user": OperatorFactory()}, "cp_tenants_refreshfamily_user_of_tenant"),
+    (
+        RefreshToken,
+        lambda a, g: {"family": RefreshFamilyFactory(user=UserFactory(tenant=g))},
+        "cp_tenants_refreshtoken_family_of_tenant",
+    ),
 ]
 
 
@@ -239,6 +305,8 @@ def test_a_reference_across_tenants_is_refused_on_insert(acme, globex, model, re
         UserApp: UserAppFactory,
         APIKey: APIKeyFactory,
         APIKeySecret: APIKeySecretFactory,
+        RefreshFamily: RefreshFamilyFactory,
+        RefreshToken: RefreshTokenFactory,
     }[model]
     app = AppFactory(tenant=acme)
     valid = {
@@ -246,6 +314,8 @@ def test_a_reference_across_tenants_is_refused_on_insert(acme, globex, model, re
         UserApp: lambda: {"tenant": acme, "app": app, "user": UserFactory(tenant=acme)},
         APIKey: lambda: {"tenant": acme, "app": app},
         APIKeySecret: lambda: {"tenant": acme},
+        RefreshFamily: lambda: {"tenant": acme},
+        RefreshToken: lambda: {"tenant": acme},
     }[model]()
 
     with refused(name):
@@ -322,7 +392,9 @@ def test_zones_of_people_are_known(zone):
     tenant.full_clean()
 
 
-@pytest.mark.parametrize("model", [Tenant, App, Branch, User, UserApp, APIKey, APIKeySecret])
+@pytest.mark.parametrize(
+    "model", [Tenant, App, Branch, User, UserApp, APIKey, APIKeySecret, RefreshFamily, RefreshToken]
+)
 def test_every_table_and_column_says_what_it_is_for(model):
     with connection.cursor() as cursor:
         cursor.execute(

@@ -26,8 +26,23 @@ def test_the_bytes_0_to_31_give_the_published_token():
 def test_the_published_refresh_token_has_the_same_secret_and_its_own_check_digits():
     secret = base62(int.from_bytes(bytes(range(32)), "big"), 43)
 
-    assert f"cpr_{secret}{tokens._crc('cpr_' + secret)}" == REFRESH
+    assert f"cpr_{secret}{tokens._crc('cpr_' + secret)}" == REFRESH == tokens.new_refresh(bytes(range(32)))
     assert holds_token(REFRESH)
+    assert tokens.well_formed_refresh(REFRESH)
+
+
+@given(st.integers(0, 52), st.sampled_from(DIGITS))
+def test_one_wrong_character_anywhere_is_no_refresh_token(place, character):
+    wrong = REFRESH[:place] + character + REFRESH[place + 1 :]
+
+    assert tokens.well_formed_refresh(wrong) == (wrong == REFRESH)
+
+
+@pytest.mark.parametrize(
+    "text", ["", REFRESH + "\n", " " + REFRESH, REFRESH[:-1], GOLDEN, REFRESH.upper(), None, b"cpr_", "\x00" * 53]
+)
+def test_what_only_resembles_a_refresh_token_is_none(text):
+    assert not tokens.well_formed_refresh(text)
 
 
 def test_digits_stand_in_the_order_of_ascii():

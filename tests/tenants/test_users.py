@@ -5,10 +5,10 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, connections, transaction
 
 from auditing.models import AuditLog
-from tenants.errors import TenantsError
-from tenants.models import Role, User, UserApp
+from tenants.errors import InvalidKey, TenantsError
+from tenants.models import APIKey, RefreshToken, Role, User, UserApp
 from tenants.scope import tenant_scope
-from tests.factories import AppFactory, OperatorFactory, TenantFactory, UserAppFactory, UserFactory
+from tests.factories import AppFactory, OperatorFactory, TenantFactory, UserAppFactory, UserFactory, issue
 from tests.races import together
 
 
@@ -305,3 +305,36 @@ def test_the_connection_is_back_to_itself_after_a_refusal(owner):
         owner.deactivate("left")
 
     assert not connection.needs_rollback
+
+
+def test_the_preview_of_a_deactivation_counts_what_ends_and_what_has_been_seen(acme_app, globex_app):
+    ada = UserFactory(tenant=acme_app.tenant)
+    acme_app.grant(ada)
+    own = issue(acme_app, user=ada, by_id=ada.pk).key
+    issue(acme_app, user=ada).key.revoke("over")
+    issue(acme_app, by_id=ada.pk)
+    issue(acme_app, user=UserFactory(tenant=ada.tenant), by_id=ada.pk)  # another person's: not hers to lose
+    issue(globex_app)
+    RefreshToken.objects.issue(ada)
+    RefreshToken.objects.revoke(RefreshToken.objects.issue(ada).token)
+
+    preview = ada.deactivation_preview()
+    assert (preview.keys, preview.families, preview.accesses, preview.seen_keys) == (1, 1, 1, 1)
+    assert (
+        str(preview) == "1 live keys, 1 sessions, 1 app accesses; 1 keys that they issued for apps go on, rotate them"
+    )
+
+    ada.deactivate("left")
+    assert RefreshToken.objects.count_active(ada) == 0
+    with pytest.raises(InvalidKey, match="deactivated"):
+        APIKey.objects.verify(own.rotate().token)
+    assert str(UserFactory().deactivation_preview()) == "0 live keys, 0 sessions, 0 app accesses"
+
+
+def test_the_preview_of_an_operators_deactivation_counts_keys_of_every_tenant(acme_app, globex_app):
+    root = OperatorFactory()
+    for app in (acme_app, globex_app):
+        issue(app, by_id=root.pk)
+
+    assert root.deactivation_preview().seen_keys == 2
+    assert User.objects.filter(pk__in=[root.pk, UserFactory().pk]).deactivation_preview().seen_keys == 2

@@ -4,6 +4,7 @@ from threading import Barrier, Event, Lock, Thread
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.contrib.auth.hashers import MD5PasswordHasher, identify_hasher, make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -11,8 +12,8 @@ from django.test import override_settings
 
 from controlplane import settings as project
 from tenants.errors import PasswordsBusy, TenantsError
-from tenants.models import User
-from tests.factories import UserFactory
+from tenants.models import RefreshToken, User
+from tests.factories import OperatorFactory, UserFactory
 
 PASSWORD = "correct horse"
 
@@ -178,6 +179,76 @@ def test_a_hasher_that_fails_gives_its_turn_back():
         with hashed_by(FailingHasher), pytest.raises(MemoryError):
             User().set_password(PASSWORD)
         User().set_password(PASSWORD)
+
+
+# --- what a new password ends
+
+
+@pytest.fixture
+def ada(acme):
+    return UserFactory(tenant=acme)
+
+
+@pytest.fixture
+def session(ada):
+    return RefreshToken.objects.issue(ada)
+
+
+def ended(issued):
+    issued.family.refresh_from_db()
+    return issued.family.revoked_reason
+
+
+def test_a_new_password_ends_every_family(ada, session):
+    ada.set_password("another horse")
+    assert ended(session) == ""
+    ada.save()
+
+    assert ended(session) == "all"
+    assert RefreshToken.objects.count_active(ada) == 0
+    again = RefreshToken.objects.issue(ada)
+    ada.save()
+    assert ended(again) == ""
+
+
+def test_a_new_password_given_by_an_operator_ends_every_family_too(client, ada, session):
+    client.force_login(OperatorFactory())
+    form = {"usable_password": "true", "password1": "another horse", "password2": "another horse"}
+
+    answer = client.post(f"/admin/cp_tenants/user/{ada.pk}/password/", form)
+
+    assert answer.status_code == 302
+    assert ended(session) == "all"
+
+
+def test_a_password_that_is_taken_away_leaves_a_session_until_it_is_ended(ada, session):
+    ada.set_unusable_password()
+    ada.save()
+
+    assert ended(session) == ""
+
+
+def test_the_silent_upgrade_of_a_hash_ends_nothing(ada, session):
+    with override_settings(PASSWORD_HASHERS=[f"{__name__}.CountingHasher", *settings.PASSWORD_HASHERS]):
+        before, CountingHasher.hashed = ada.password, 0
+
+        assert ada.check_password(PASSWORD)
+
+        stored = User.objects.get(pk=ada.pk)
+        assert stored.password != before
+        assert stored.password.startswith("counting$")
+        assert CountingHasher.hashed == 1
+        assert stored.check_password(PASSWORD)
+    assert ended(session) == ""
+
+
+def test_other_changes_end_nothing(ada, session):
+    ada.display_name = "Ada"
+    ada.save()
+    ada.check_password(PASSWORD)
+    ada.check_password("wrong")
+
+    assert ended(session) == ""
 
 
 @pytest.mark.django_db(transaction=True)
