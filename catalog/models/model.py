@@ -12,11 +12,13 @@ from django.db.models.functions import Lower
 from catalog.errors import AliasError
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import Provider
+from catalog.pricing import Cost, Rates, Usage, cost
 from catalog.records import ModelRecord
 from catalog.resolution import resolve
 from catalog.searching import alike
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
+from controlplane.core.ids import now
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -223,6 +225,13 @@ class AIModel(models.Model):
         list price, else None."""
         found: ModelPrice | None = self.prices.at(instant, tenant)
         return found
+
+    def cost(self, usage: Usage, at: datetime | None = None, tenant: Tenant | UUID | None = None) -> Cost:
+        """What a call costs by the price at `at`; None: at `usage.at`, else now. Status "unpriced" without a price."""
+        price = self.price_at(at or usage.at or now(), tenant)
+        if price is not None:
+            return cost(price.compiled, usage)
+        return cost(Rates.from_entry({}, self.provider, mode=self.mode, key=self.key), usage)
 
     def _fill_key(self) -> None:
         if not self.key and self.name and self.provider_id:

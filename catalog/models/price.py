@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from catalog.models.fields import Period, PlainRates, money_field, percent_field
 from catalog.models.model import AIModel
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import Provider
+from catalog.pricing import Rates
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field
 from controlplane.core.ids import now
@@ -259,6 +261,22 @@ class ModelPrice(models.Model):
     def in_force(self, instant: datetime) -> bool:
         """Whether it holds at the instant (aware)."""
         return self.effective_from <= instant and (self.effective_to is None or instant < self.effective_to)
+
+    @cached_property
+    def compiled(self) -> Rates:
+        """The rates as `catalog.pricing.cost` takes them. Needs `model.provider`."""
+        model = self.model
+        return Rates.from_entry(
+            self.rates,
+            model.provider,
+            source_provider=model.source_provider or None,
+            mode=model.mode,
+            key=model.key,
+            discount_percent=self.discount_percent,
+            margin_percent=self.margin_percent,
+            margin_fixed=self.margin_fixed,
+            price_id=self.pk,
+        )
 
 
 def fingerprint(rates: Mapping[str, Any]) -> str:

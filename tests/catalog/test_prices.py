@@ -13,6 +13,7 @@ from auditing.models import AuditLog
 from catalog.errors import PriceFrozen, PriceOverlap
 from catalog.models import ModelPrice, PriceImport
 from catalog.models.price import fingerprint
+from catalog.pricing import Usage
 from controlplane.core.ids import now
 from tenants.scope import tenant_scope
 from tests.factories import AIModelFactory, ModelPriceFactory, PriceImportFactory, ProviderFactory, TenantFactory
@@ -350,3 +351,24 @@ def test_the_columns_to_browse_by_follow_the_rates(model):
     price.refresh_from_db()
     assert (price.input_rate, price.image_rate) == (Decimal("0.000000042000000000000006"), Decimal("0.02"))
     assert price.output_rate is None
+
+
+# ---------------------------------------------------------------- what a call costs
+
+
+def test_a_call_costs_what_the_price_of_its_instant_says(model, acme):
+    cheap = ModelPriceFactory(model=model, rates=CHEAP, effective_from=JANUARY, effective_to=FEBRUARY)
+    dear = ModelPriceFactory(model=model, rates=DEAR, effective_from=FEBRUARY)
+    own = ModelPriceFactory(model=model, rates=CHEAP, tenant=acme, effective_from=MARCH, discount_percent=Decimal(50))
+    used = Usage(prompt_tokens=1000, completion_tokens=500, at=FEBRUARY)
+
+    assert model.cost(used, at=JANUARY).total == Decimal("0.002")
+    assert (model.cost(used).total, model.cost(used).price_id) == (Decimal("0.0075"), dear.pk)
+    assert (model.cost(used, at=MARCH, tenant=acme).total, own.pk) == (Decimal("0.001"), own.pk)
+    assert model.cost(used, at=JANUARY).price_id == cheap.pk
+
+
+def test_a_call_without_a_price_is_unpriced_and_never_free(model):
+    cost = model.cost(Usage(prompt_tokens=1, completion_tokens=1))
+
+    assert (cost.total, cost.status, cost.price_id) == (None, "unpriced", None)
