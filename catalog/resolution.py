@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
+
+from cachebox import LRUCache
 
 from catalog.errors import ModelDisabled, UnknownModel
 from catalog.names import Candidate, candidates, serves
 from catalog.records import ModelRecord
+from controlplane.core.caches import Ask, RecordCache
 from controlplane.core.conf import conf
 from controlplane.core.statements import fetch
+from tenants.scope import current_scope
 
 Key = tuple[int | None, str, str | None, str | None, str | None, str | None]
 """What was asked: the tenant's id as a number, which hashes in C, then name, provider, region, size, quality."""
-
-Ask = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
-"""Runs a statement with its values; all its rows."""
 
 MAX_NAME = 500
 """Characters of a name that is looked up: a key has 200 at most, an ARN and a route come before it."""
@@ -75,12 +75,22 @@ def resolve(
 ) -> ModelRecord:
     """The model that a name means, as `AIModel.objects.resolve`."""
     key = (None if tenant_id is None else tenant_id.int, name, provider, region, size, quality)
-    record, nearest = look_up(key, partial(fetch, conf.DATABASE))
+    record = find(key)
     if record is None:
-        raise UnknownModel(name, nearest, tried(key))
+        raise UnknownModel(name, _nearest.get(key, ()), tried(key))
     if not record.enabled:
         raise ModelDisabled(record.canonical_id)
     return record
+
+
+def find(key: Key) -> ModelRecord | None:
+    """The record that is meant, also of a disabled model, from the cache; None = there is none."""
+    if len(key[1]) > MAX_NAME:
+        return None
+    scope = current_scope()
+    if scope is None or key[0] is None or scope.int == key[0]:
+        return cache.get(key)
+    return load(key, partial(fetch, conf.DATABASE))  # another tenant's: the scope's row security decides what is seen
 
 
 def tried(key: Key) -> tuple[str, ...]:
@@ -115,3 +125,26 @@ def _readable(text: object) -> bool:
     if not isinstance(text, str) or len(text) > MAX_NAME or "\x00" in text:
         return False
     return text.encode(errors="ignore").decode() == text
+
+
+def load(key: Key, ask: Ask) -> ModelRecord | None:
+    """What the database says. Names of one model share its record; of an unknown name the nearest keys are noted."""
+    record, nearest = look_up(key, ask)
+    if record is None:
+        _nearest.insert(key, nearest)
+        return None
+    held = _records.get((key[0], record.id))
+    if held == record:
+        return held
+    _records[key[0], record.id] = record
+    return record
+
+
+cache: RecordCache[Key, ModelRecord] = RecordCache(
+    "models", size=conf.CACHE_MODEL_SIZE, ttl=conf.CACHE_MODEL_TTL, loader=load, kinds={"catalog"}
+)
+
+_records: WeakValueDictionary[tuple[int | None, UUID], ModelRecord] = WeakValueDictionary()
+
+# A hint, no more: the cache keeps of an unknown name only that it is unknown.
+_nearest: LRUCache[Key, tuple[str, ...]] = LRUCache(1000)

@@ -23,6 +23,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 
 from auditing.lifecycle import Reported, counted
 from auditing.models import InferenceRequest
+from controlplane.core.caches import CacheUnavailable
 from controlplane.core.errors import ControlPlaneError
 from controlplane.denials import Denied, record
 from policies.errors import PolicyError
@@ -240,7 +241,7 @@ def _effective(key: VerifiedKey) -> EffectivePolicy:
 def _decide(effective: EffectivePolicy, key: VerifiedKey, model: str, region: str | None) -> Decision:
     try:
         decision = effective.decide_model(model, region=region)
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, CacheUnavailable) as error:
         raise _unavailable("policy_unavailable") from error
     if not decision:
         _refuse(decision, effective, key)

@@ -9,12 +9,13 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Lower
 
+from catalog import resolution
 from catalog.errors import AliasError
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import Provider
+from catalog.models.remembered import Remembered
 from catalog.pricing import Cost, Rates, Usage, cost
 from catalog.records import ModelRecord
-from catalog.resolution import resolve
 from catalog.searching import alike
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
@@ -62,6 +63,8 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
 
 
 class AIModelManager(models.Manager.from_queryset(AIModelQuerySet)):  # type: ignore[misc]  # made at run time
+    cache = resolution.cache
+
     def resolve(
         self,
         name: str,
@@ -75,17 +78,17 @@ class AIModelManager(models.Manager.from_queryset(AIModelQuerySet)):  # type: ig
 
         tenant: whose aliases and prices hold, beside everybody's. provider (slug or the source's word): whose model it is;
         aliases do not count then. region: where the call ran. size (`1024x1536`), quality: of an image, which may have a
-        key of its own. The rules: docs/models.md. At most one statement. Raises UnknownModel, with the names that were
-        tried and the nearest, or ModelDisabled.
+        key of its own. The rules: docs/models.md. Cached; else one statement. Raises UnknownModel, with the names that were
+        tried and the nearest, ModelDisabled, or CacheUnavailable (503).
         """
-        return resolve(name, _id(tenant), provider, region, size, quality)
+        return resolution.resolve(name, _id(tenant), provider, region, size, quality)
 
 
 def _id(tenant: Tenant | UUID | None) -> UUID | None:
     return tenant.pk if isinstance(tenant, Tenant) else tenant
 
 
-class AIModel(models.Model):
+class AIModel(Remembered):
     """A model of a provider: its names, limits and abilities. Global: written by operators and the price import.
 
     `key` is the identity, the source's name; several models may share one canonical id. NULL = the source does not say.
@@ -244,7 +247,7 @@ class ModelAliasQuerySet(models.QuerySet["ModelAlias"]):
         return self.filter(models.Q(tenant=tenant) | models.Q(tenant=None))
 
 
-class ModelAlias(models.Model):
+class ModelAlias(Remembered):
     """Another name of a model: for everybody (no tenant), or for one tenant, which it then redirects.
 
     It points to a model, never to an alias: one hop, no cycle. Written by operators, and by tenants for themselves.

@@ -22,6 +22,7 @@ from catalog.models.fields import Period, PlainRates, money_field, percent_field
 from catalog.models.model import AIModel
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import Provider
+from catalog.models.remembered import Remembered
 from catalog.pricing import Rates
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field
@@ -131,7 +132,7 @@ class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # ty
         return len(new)
 
 
-class ModelPrice(models.Model):
+class ModelPrice(Remembered):
     """What a model costs from one instant to another: for everybody (no tenant), or for one tenant instead of that.
 
     Immutable from the insert, by a trigger: only its end and reason change, so what was billed stays explained. A wrong

@@ -4,13 +4,14 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 from catalog.models.fields import money_field, percent_field, terms_check
+from catalog.models.remembered import Remembered
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
 
 PROVIDER_SLUG = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
 
 
-class Provider(models.Model):
+class Provider(Remembered):
     """Who serves models. Global: written by operators, read by everybody. Never deleted while it has models.
 
     Discount and margins are the defaults of new prices: a price keeps its own, so what was billed stays explained by it.
