@@ -7,15 +7,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Self
 from uuid import UUID
 
 from catalog.errors import OtherTenant
+from catalog.pricing import Cost, Rates, Usage, cost
+from catalog.pricing.rates import family_of
+from controlplane.core.ids import now
 from tenants.models import Tenant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """What the rates of a price mean depends on: the provider's slug and family, and the model."""
+
+    slug: str
+    family: str
+    source_provider: str | None
+    mode: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PriceSegment:
     """A price of a model from one instant to another, as `ModelPrice`. tenant_id: None = the list price.
 
@@ -30,23 +45,35 @@ class PriceSegment:
     discount_percent: Decimal
     margin_percent: Decimal
     margin_fixed: Decimal
+    seller: Seller
 
     def in_force(self, instant: datetime) -> bool:
         """Whether it holds at the instant (aware)."""
         return self.effective_from <= instant and (self.effective_to is None or instant < self.effective_to)
 
+    @cached_property
+    def compiled(self) -> Rates:
+        """The rates as `catalog.pricing.cost` takes them, worked out once."""
+        return Rates.from_entry(
+            self.rates, self.seller, source_provider=self.seller.source_provider, mode=self.seller.mode, key=self.seller.key,
+            discount_percent=self.discount_percent, margin_percent=self.margin_percent, margin_fixed=self.margin_fixed,
+            price_id=self.id,
+        )  # fmt: skip
+
     @classmethod
-    def read(cls, row: Mapping[str, Any]) -> Self:
-        end = row["effective_to"]
+    def read(cls, row: Mapping[str, Any], seller: Seller) -> Self:
+        """From a row of cp_catalog_modelprice as JSON."""
+        end, tenant = row["effective_to"], row["tenant_id"]
         return cls(
             id=UUID(row["id"]),
-            tenant_id=row["tenant_id"] and UUID(row["tenant_id"]),
+            tenant_id=None if tenant is None else UUID(tenant),
             effective_from=datetime.fromisoformat(row["effective_from"]),
-            effective_to=end and datetime.fromisoformat(end),
+            effective_to=None if end is None else datetime.fromisoformat(end),
             rates=MappingProxyType(row["rates"]),
             discount_percent=Decimal(row["discount_percent"]),
             margin_percent=Decimal(row["margin_percent"]),
             margin_fixed=Decimal(row["margin_fixed"]),
+            seller=seller,
         )
 
 
@@ -54,7 +81,8 @@ class PriceSegment:
 class ModelRecord:
     """A model as the hot path needs it, with all its prices, past and to come, as one tenant sees them.
 
-    tenant_id: whose; None = nobody's, list prices alone. provider: slug. family: whose pricing rules hold. Limits: None =
+    tenant_id: whose; None = nobody's, list prices alone. provider: slug. family: whose pricing rules hold;
+    most: `generic`. Limits: None =
     not stated. flags: what the source states of its abilities, as `{"vision": True}`; what is absent is not stated.
     prices: the tenant's own before the list's, each from the latest on.
     """
@@ -88,13 +116,25 @@ class ModelRecord:
             raise OtherTenant
         return next((price for price in self.prices if price.in_force(instant)), None)
 
+    def cost(self, usage: Usage, at: datetime | None = None, tenant: Tenant | UUID | None = None) -> Cost:
+        """What a call costs by the price at `at`; None: at `usage.at`, else now. Status "unpriced" without a price.
+
+        tenant: as for `price_at`. Raises OtherTenant, UsageError.
+        """
+        price = self.price_at(at or usage.at or now(), tenant)
+        return cost(self._unpriced() if price is None else price.compiled, usage)
+
+    def _unpriced(self) -> Rates:
+        return Rates.from_entry({}, self.provider, mode=self.mode, key=self.key)
+
     @classmethod
     def read(
         cls, model: str, prices: str | None, *, slug: str, family: str, enabled: bool, tenant_id: UUID | None
     ) -> Self:
         """From the row of the model and its prices as JSON. slug, family: its provider's; enabled: both are."""
         row = json.loads(model)
-        segments = [PriceSegment.read(price) for price in json.loads(prices or "[]", parse_float=Decimal)]
+        seller = Seller(slug, family, row["source_provider"] or None, row["mode"], row["key"])
+        segments = [PriceSegment.read(price, seller) for price in json.loads(prices or "[]", parse_float=Decimal)]
         segments.sort(key=lambda price: price.effective_from, reverse=True)
         segments.sort(key=lambda price: price.tenant_id is None)
         stated = {**row["flags"], **{name: row[name] for name in row if name.startswith("supports_")}}
@@ -102,7 +142,7 @@ class ModelRecord:
         return cls(
             id=UUID(row["id"]),
             provider=slug,
-            family=family,
+            family=family_of(family or slug),
             enabled=enabled,
             flags=MappingProxyType(flags),
             tenant_id=tenant_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -11,7 +12,7 @@ from cachebox import LRUCache
 
 from catalog.errors import ModelDisabled, UnknownModel
 from catalog.names import Candidate, candidates, serves
-from catalog.records import ModelRecord
+from catalog.records import ModelRecord, PriceSegment
 from controlplane.core.caches import Ask, RecordCache
 from controlplane.core.conf import conf
 from controlplane.core.statements import fetch
@@ -91,6 +92,23 @@ def find(key: Key) -> ModelRecord | None:
     if scope is None or key[0] is None or scope.int == key[0]:
         return cache.get(key)
     return load(key, partial(fetch, conf.DATABASE))  # another tenant's: the scope's row security decides what is seen
+
+
+def what_prices(requested: ModelRecord, served: str, at: datetime) -> tuple[ModelRecord, PriceSegment | None]:
+    """The model whose price a call is billed by, and that price at the instant `at` (aware); None = it is unpriced.
+
+    requested: what was asked for. served: the name that the provider reports, "" if none. A tenant's own price of what was
+    asked for comes first; then the model that served, if the catalog knows it with rates, disabled or not; then the former.
+    """
+    price = requested.price_at(at)
+    if not served or (price is not None and price.tenant_id is not None):
+        return requested, price
+    tenant = None if requested.tenant_id is None else requested.tenant_id.int
+    actual = find((tenant, served, requested.provider, None, None, None))
+    by = None if actual is None else actual.price_at(at)
+    if actual is not None and by is not None and by.rates:
+        return actual, by
+    return requested, price
 
 
 def tried(key: Key) -> tuple[str, ...]:

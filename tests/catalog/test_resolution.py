@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from catalog.errors import CatalogError, ModelDisabled, OtherTenant, UnknownModel
 from catalog.models import AIModel, Provider
 from catalog.names import fold
+from catalog.pricing import Rates, Usage, cost
+from catalog.resolution import what_prices
 from controlplane.core.ids import now
 from tests.factories import AIModelFactory, ModelAliasFactory, ModelPriceFactory, ProviderFactory
 
@@ -158,7 +161,7 @@ def test_a_record_holds_limits_and_what_is_stated_of_abilities():
 
     assert (record.max_input_tokens, record.max_output_tokens, record.max_tokens) == (200_000, None, 8192)
     assert record.flags == {"vision": True, "reasoning": False, "rare": True}
-    assert (record.family, record.source_provider) == (model.provider.slug, "word")
+    assert (record.family, record.source_provider) == ("generic", "word")
 
 
 def test_a_record_cannot_be_changed(gpt):
@@ -241,3 +244,109 @@ def test_a_record_and_the_model_agree_on_every_price(gpt, acme):
             at = JANUARY + timedelta(days=day - 1)
             known, found = gpt.price_at(at, tenant), record.price_at(at)
             assert (found and found.id) == (known and known.pk)
+
+
+# --- costs of a record
+
+CALL = Usage(prompt_tokens=1_000_000, completion_tokens=1_000_000)
+
+
+def test_a_record_prices_a_call_by_the_price_of_its_time_without_a_query(gpt, acme, django_assert_num_queries):
+    listed = ModelPriceFactory(model=gpt, effective_from=JANUARY)
+    own = ModelPriceFactory(model=gpt, tenant=acme, effective_from=MARCH, rates={"input_cost_per_token": "1e-06"})
+    record = resolve("gpt-4o", tenant=acme)
+
+    with django_assert_num_queries(0):
+        by_list, by_own = record.cost(CALL, at=JANUARY), record.cost(replace(CALL, at=JUNE), tenant=acme)
+        today = record.cost(CALL)
+
+    assert (by_list.total, by_list.price_id) == (10, listed.pk)
+    assert by_own.price_id == today.price_id == own.pk
+
+
+def test_a_record_charges_by_all_that_its_price_and_provider_say():
+    provider = ProviderFactory(slug="reseller", family="deepseek")
+    terms = {"discount_percent": Decimal(10), "margin_percent": Decimal("12.5"), "margin_fixed": Decimal("0.01")}
+    price = ModelPriceFactory(
+        model=AIModelFactory(provider=provider, key="k", mode="chat", source_provider="word"), **terms,
+    )  # fmt: skip
+    usage = replace(CALL, service_tier="priority", cached_tokens=10, at=JUNE)
+
+    rates = Rates.from_entry(
+        price.rates, provider, source_provider="word", mode="chat", key="k", price_id=price.pk, **terms
+    )
+    assert resolve("k").cost(usage) == cost(rates, usage)
+
+
+def test_a_record_without_a_price_is_unpriced_never_free(gpt):
+    priced = ModelPriceFactory(model=gpt, effective_from=JUNE)
+
+    assert (resolve("gpt-4o").cost(CALL, at=MARCH).total, resolve("gpt-4o").cost(CALL, at=MARCH).status) == (
+        None,
+        "unpriced",
+    )
+    assert resolve("gpt-4o").cost(CALL, at=priced.effective_from).status == "priced"
+
+
+def test_the_family_of_a_record_is_its_providers_or_follows_from_the_slug():
+    for slug, family, known in (
+        ("openai", "", "openai"), ("qwencloud", "", "dashscope"), ("house", "", "generic"), ("shop", "azure", "azure"),
+    ):  # fmt: skip
+        model = AIModelFactory(provider=ProviderFactory(slug=slug, family=family))
+
+        assert resolve(model.key).family == known
+
+
+# --- what prices a call
+
+
+@pytest.fixture
+def snapshot(openai):
+    return AIModelFactory(provider=openai, key="gpt-4o-2024-08-06", name="gpt-4o-2024-08-06")
+
+
+def priced_by(served, tenant=None, at=JUNE):
+    model, price = what_prices(resolve("gpt-4o", tenant=tenant), served, at)
+    return model.key, price and price.id
+
+
+def test_the_model_that_served_prices_the_call(gpt, snapshot, acme):
+    ModelPriceFactory(model=gpt)
+    actual = ModelPriceFactory(model=snapshot)
+    tenants = ModelPriceFactory(model=snapshot, tenant=acme)
+
+    assert priced_by("gpt-4o-2024-08-06") == priced_by("GPT-4o-2024-08-06") == (snapshot.key, actual.pk)
+    assert priced_by("gpt-4o-2024-08-06", tenant=acme) == (snapshot.key, tenants.pk)
+
+
+def test_without_rates_of_the_model_that_served_the_one_asked_for_prices_the_call(gpt, snapshot):
+    asked = ModelPriceFactory(model=gpt)
+
+    for served in ("", "never-heard-of", snapshot.key):
+        assert priced_by(served) == ("gpt-4o", asked.pk)
+    ModelPriceFactory(model=snapshot, rates={})
+    assert priced_by(snapshot.key) == ("gpt-4o", asked.pk)
+    ModelPriceFactory(model=AIModelFactory(key="claude", name="claude"))
+    assert priced_by("claude") == ("gpt-4o", asked.pk)  # of another provider
+
+
+def test_a_tenants_price_of_what_it_asked_for_beats_both(gpt, snapshot, acme, globex):
+    ModelPriceFactory(model=gpt)
+    actual = ModelPriceFactory(model=snapshot)
+    own = ModelPriceFactory(model=gpt, tenant=acme, effective_to=JUNE)
+
+    assert priced_by(snapshot.key, tenant=acme, at=MARCH) == ("gpt-4o", own.pk)
+    for tenant, at in ((acme, JUNE), (globex, MARCH), (None, MARCH)):
+        assert priced_by(snapshot.key, tenant=tenant, at=at) == (snapshot.key, actual.pk)
+
+
+def test_a_model_switched_off_still_prices_what_it_served(gpt, snapshot):
+    ModelPriceFactory(model=gpt)
+    actual = ModelPriceFactory(model=snapshot)
+    AIModel.objects.filter(pk=snapshot.pk).update(enabled=False)
+
+    assert priced_by(snapshot.key) == (snapshot.key, actual.pk)
+
+
+def test_nothing_prices_what_has_no_price(gpt):
+    assert priced_by("anything") == ("gpt-4o", None)
