@@ -13,7 +13,7 @@ from catalog.pricing.markup import charge_markup, charge_uplifts
 from catalog.pricing.media import charge_image, charge_speech, charge_transcription, charge_video
 from catalog.pricing.prices import CR, CW, I, O, Prices
 from catalog.pricing.rates import Rates
-from catalog.pricing.tokens import TokenRates, charge
+from catalog.pricing.tokens import TokenRates, charge_tokens, lacks_side
 from catalog.pricing.tools import charge_tools
 from catalog.pricing.units import charge_ocr, charge_rerank, charge_search
 from catalog.pricing.usage import Usage, count
@@ -59,7 +59,7 @@ def _cost(rates: Rates, usage: Usage, worst: bool) -> Cost:
     elif not _charge_kind(bill, rates, usage.kind or rates.kind, usage, worst):
         return Cost(
             input=None, output=None, tools=None, total=None, status="unpriced",
-            unrated=tuple(dict.fromkeys(bill.unrated)), price_id=rates.price_id,
+            price_id=rates.price_id,
         )  # fmt: skip
     input, output, tools = total(bill.input), total(bill.output), total(bill.tools)
     lines = [*bill.input, *bill.output, *bill.tools]
@@ -74,7 +74,7 @@ def _cost(rates: Rates, usage: Usage, worst: bool) -> Cost:
         tools=tools,
         total=amount,
         status="estimated" if usage.estimated else "priced",
-        unrated=tuple(dict.fromkeys(bill.unrated)),
+        unrated=tuple(dict.fromkeys(bill.unrated)) if bill.unrated else (),
         lines=tuple(lines),
         price_id=rates.price_id,
     )
@@ -117,8 +117,9 @@ def _charge_tokens(bill: Bill, rates: Rates, tokens: TokenRates, usage: Usage, w
             return False
     else:
         plan = tokens.plans[""] if family in _NO_TIERS else tokens.plan(usage)
-        if not charge(bill, tokens, plan, usage, worst):
+        if lacks_side(plan, usage):
             return False
+        charge_tokens(bill, tokens, plan, usage, worst)
         charge_uplifts(bill, rates.uplifts, family, "tokens", usage)
     charge_tools(bill, rates.tools, usage)
     return True

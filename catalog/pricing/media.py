@@ -10,7 +10,7 @@ from catalog.pricing.bill import Bill
 from catalog.pricing.markup import charge_uplifts
 from catalog.pricing.prices import ONE, I, O, Prices, Rate
 from catalog.pricing.rates import Rates
-from catalog.pricing.tokens import charge
+from catalog.pricing.tokens import charge_tokens, lacks_side
 from catalog.pricing.usage import Usage
 
 _PER_IMAGE = frozenset(
@@ -29,7 +29,7 @@ _MEGAPIXEL = 1_048_576
 def charge_image(bill: Bill, rates: Rates, usage: Usage, worst: bool) -> bool:
     """Add the lines of images: by token where tokens are reported and priced, else by image or pixel, on the input."""
     if (usage.prompt_tokens or usage.completion_tokens) and any(name in rates.prices for name in _TOKEN_RATES):
-        return _charge_tokens(bill, rates, _image_tokens(usage), "image", worst)
+        return _charge_by_token(bill, rates, _image_tokens(usage), "image", worst)
     if rates.provider == "fal_ai" and _charge_fal(bill, rates.prices, usage):
         return True
     flat = rates.prices.get("output_cost_per_image")
@@ -65,29 +65,35 @@ def charge_speech(bill: Bill, rates: Rates, usage: Usage, worst: bool) -> bool:
     """Add the lines of speech that is made: by character if there is such a rate, else by token."""
     by_character = rates.prices.get("input_cost_per_character")
     if by_character is None:
-        return _charge_tokens(bill, rates, usage, "speech", worst)
+        return _charge_by_token(bill, rates, usage, "speech", worst)
     if usage.characters:
         bill.charge(bill.input, "characters", usage.characters, "character", by_character)
     return True
 
 
 def charge_transcription(bill: Bill, rates: Rates, usage: Usage, worst: bool) -> bool:
-    """Add the lines of a transcription: by token where tokens are reported, else by second of audio."""
-    by_second, by_input_second = (rates.prices.get(f"{side}_cost_per_second") for side in ("output", "input"))
-    if usage.prompt_tokens or usage.completion_tokens or usage.text_tokens or usage.audio_tokens:
-        return _charge_tokens(bill, rates, usage, "transcription", worst)
-    side = bill.output if by_second and by_second.value else bill.input
-    rate = by_second if by_second and by_second.value else by_input_second or by_second
-    if usage.audio_seconds and rate:
-        bill.charge(side, "audio_seconds", usage.audio_seconds, "second", rate)
-    return rate is not None or not usage.audio_seconds
+    """Add the lines of a transcription: by token where tokens are reported and priced, else by second of audio."""
+    prices, seconds = rates.prices, usage.audio_seconds
+    reported = usage.prompt_tokens or usage.completion_tokens or usage.text_tokens or usage.audio_tokens
+    if reported and (not seconds or any(name in prices for name in (I, O, "input_cost_per_audio_token"))):
+        return _charge_by_token(bill, rates, usage, "transcription", worst)
+    by_output, by_input = prices.get("output_cost_per_second"), prices.get("input_cost_per_second")
+    side, rate = bill.input, by_input or by_output
+    if by_output and by_output.value:
+        side, rate = bill.output, by_output
+    if seconds and rate:
+        bill.charge(side, "audio_seconds", seconds, "second", rate)
+    return rate is not None or not seconds
 
 
-def _charge_tokens(bill: Bill, rates: Rates, usage: Usage, kind: str, worst: bool) -> bool:
-    """By the rules of tokens, in every family alike; service tiers too."""
-    priced = charge(bill, rates.tokens, rates.tokens.plan(usage), usage, worst)
+def _charge_by_token(bill: Bill, rates: Rates, usage: Usage, kind: str, worst: bool) -> bool:
+    """By the rules of tokens, which are here the same in every family, service tiers too."""
+    plan = rates.tokens.plan(usage)
+    if kind != "image" and lacks_side(plan, usage):
+        return False
+    charge_tokens(bill, rates.tokens, plan, usage, worst)
     charge_uplifts(bill, rates.uplifts, rates.family, kind, usage)
-    return priced
+    return True
 
 
 def _image_tokens(usage: Usage) -> Usage:

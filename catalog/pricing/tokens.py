@@ -48,14 +48,11 @@ class TokenRates:
         return plan.worst(prompt, is_open) if worst else plan.sheet(prompt, is_open)
 
 
-def charge(bill: Bill, tokens: TokenRates, plan: Plan, usage: Usage, worst: bool) -> bool:
-    """Add the lines of a call's tokens; False: the price has nothing for a side that is used."""
+def charge_tokens(bill: Bill, tokens: TokenRates, plan: Plan, usage: Usage, worst: bool) -> None:
+    """Add the lines of a call's tokens. worst: at the rates that no prompt of so many tokens, or fewer, exceeds."""
     sheet = tokens.sheet(plan, usage.prompt_tokens, usage, worst)
-    if lacks_side(plan, usage):
-        return False
     charge_input(bill, tokens.prices, sheet, usage)
     charge_output(bill, sheet, usage)
-    return True
 
 
 def lacks_side(plan: Plan, usage: Usage) -> bool:
