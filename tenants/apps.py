@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from django.apps import AppConfig
@@ -20,6 +21,12 @@ class TenantsConfig(AppConfig):
     def ready(self) -> None:
         import tenants.checks  # noqa: F401 - registers them
         from auditing import directory
+        from controlplane.core.caches import invalidation
+        from tenants import lastuse
         from tenants.directory import TenantDirectory
 
         directory.register(TenantDirectory())
+        invalidation.duties.add(
+            "last use", lastuse.EVERY, lambda connection: lastuse.write(connection.execute), at_end=True
+        )
+        os.register_at_fork(after_in_child=lastuse.forget)

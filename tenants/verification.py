@@ -1,17 +1,19 @@
-"""From a token to the key it is, in one statement, with the checks in one fixed order."""
+"""From a token to the key it is: from the cache or in one statement, with the checks in one fixed order, on every call."""
 
 from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, NoReturn
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connections
+from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError
 
+from controlplane.core.caches import MISSING, Ask, CacheUnavailable, RecordCache, on_this_thread
 from controlplane.core.conf import conf
-from controlplane.core.statements import fetch
 from tenants import lastuse, tokens
 from tenants.errors import AuthUnavailable, InvalidKey
 
@@ -48,52 +50,88 @@ class VerifiedKey:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the statement tells of a secret: the key, and the states that may forbid its use."""
+    """What the statement tells of a secret: the key, and why it may not be used whatever the time is.
+
+    stopped: revoked, disabled or "". closed: the first of tenant_disabled, app_disabled, branch_disabled, user_disabled, or "".
+    """
 
     key: VerifiedKey
-    revoked: bool
-    enabled: bool
-    tenant_active: bool
-    app_active: bool
-    branch_active: bool
-    user_active: bool
+    stopped: str
+    closed: str
 
 
 def verify(
-    token: str, *, at: datetime, environment: str | None = None, scope: str | None = None, model: str | None = None
+    token: str,
+    environment: str | None = None,
+    scope: str | None = None,
+    model: str | None = None,
+    at: datetime | None = None,
 ) -> VerifiedKey:
-    """The key that a token opens at the instant `at`, or InvalidKey; see APIKey.objects.verify."""
+    """The key that a token opens at the instant `at` (None: now), or InvalidKey; see APIKey.objects.verify."""
+    hashed = _hashed(token)
+    found = cache.cached(hashed)
+    if found is MISSING:
+        found = _look_up(token, hashed)
+    return _opened(found, at or datetime.now(UTC), environment, scope, model)
+
+
+async def averify(
+    token: str, environment: str | None = None, scope: str | None = None, model: str | None = None
+) -> VerifiedKey:
+    """As `verify`; what is not cached is looked up in a thread, so that the loop does not wait."""
+    hashed = _hashed(token)
+    found = cache.cached(hashed)
+    if found is MISSING:
+        found = await sync_to_async(_look_up)(token, hashed)
+    return _opened(found, datetime.now(UTC), environment, scope, model)
+
+
+def _hashed(token: str) -> bytes:
+    try:
+        return sha256(token.encode()).digest()
+    except (AttributeError, UnicodeEncodeError):  # no string, or half of a surrogate pair
+        raise InvalidKey("malformed") from None
+
+
+def _look_up(token: str, hashed: bytes) -> Found | None:
+    """What is cached was looked at before, as an equal hash is the identical string; the rest has to look like a token."""
     if not tokens.may_open(token, conf.API_KEY_FOREIGN_PATTERNS):
         raise InvalidKey("malformed")
-    found = find(tokens.sha256(token))
+    try:
+        return cache.get(hashed)
+    except CacheUnavailable as error:
+        raise AuthUnavailable from error
+
+
+def _opened(
+    found: Found | None, at: datetime, environment: str | None, scope: str | None, model: str | None
+) -> VerifiedKey:
     if found is None:
         raise InvalidKey("unknown")
-    check(found, at, environment=environment, scope=scope, model=model)
+    check(found, at, environment, scope, model)
     lastuse.note(found.key.secret_id, at)
     return found.key
 
 
 def check(
-    found: Found, at: datetime, *, environment: str | None = None, scope: str | None = None, model: str | None = None
+    found: Found, at: datetime, environment: str | None = None, scope: str | None = None, model: str | None = None
 ) -> None:
     """Raise InvalidKey for the first check, in their fixed order, that fails at the instant `at`."""
     key = found.key
-    closed = (
-        ("revoked", 401, found.revoked),
-        ("disabled", 401, not found.enabled),
-        ("not_yet_valid", 401, key.not_before is not None and at < key.not_before),
-        ("expired", 401, key.expires_at is not None and at >= key.expires_at),
-        ("tenant_disabled", 403, not found.tenant_active),
-        ("app_disabled", 403, not found.app_active),
-        ("branch_disabled", 403, not found.branch_active),
-        ("user_disabled", 403, not found.user_active),
-        ("wrong_environment", 403, environment is not None and environment != key.environment),
-        ("insufficient_scope", 403, scope is not None and not key.has_scope(scope)),
-        ("model_not_allowed", 403, model is not None and not key.allows_model(model)),
-    )
-    for code, status, failed in closed:
-        if failed:
-            _refuse(code, status, key)
+    if found.stopped:
+        _refuse(found.stopped, 401, key)
+    if key.not_before is not None and at < key.not_before:
+        _refuse("not_yet_valid", 401, key)
+    if key.expires_at is not None and at >= key.expires_at:
+        _refuse("expired", 401, key)
+    if found.closed:
+        _refuse(found.closed, 403, key)
+    if environment is not None and environment != key.environment:
+        _refuse("wrong_environment", 403, key)
+    if scope is not None and scope not in key.scopes:
+        _refuse("insufficient_scope", 403, key)
+    if model is not None and key.allowed_models is not None and model not in key.allowed_models:
+        _refuse("model_not_allowed", 403, key)
 
 
 def _refuse(code: str, status: int, key: VerifiedKey) -> NoReturn:
@@ -117,31 +155,23 @@ WHERE s.digest IN (%s, %s, %s)
 """
 
 
-def find(hashed: bytes) -> Found | None:
-    """The secret whose token has this SHA-256, and its states, in one prepared statement. Raises AuthUnavailable."""
+def load(hashed: bytes, ask: Ask) -> Found | None:
+    """The secret whose token has this SHA-256, and its states, in one statement."""
     candidates = tokens.digests(hashed, conf.API_KEY_PEPPERS)[:3]
     values = [digest for _, digest in candidates]
     values += [values[-1]] * (3 - len(values))
-    try:
-        rows = _ask(values)
-    except (OperationalError, InterfaceError) as error:
-        raise AuthUnavailable from error
-    for row in rows:
+    for row in ask(_FIND, values):
         if any(version == row[3] and hmac.compare_digest(digest, bytes(row[2])) for version, digest in candidates):
             return _found(row)
     return None
 
 
-def _ask(values: list[bytes]) -> list[tuple[Any, ...]]:
-    """The statement's rows. A connection that the server has closed meanwhile is replaced, and asked once more."""
-    connection = connections[conf.DATABASE]
+def find(hashed: bytes) -> Found | None:
+    """As `load`, on this thread's connection and past the cache. Raises AuthUnavailable."""
     try:
-        return fetch(conf.DATABASE, _FIND, values)
-    except (OperationalError, InterfaceError):
-        if connection.in_atomic_block or connection.connection is None or not connection.connection.closed:
-            raise
-    connection.close()
-    return fetch(conf.DATABASE, _FIND, values)
+        return load(hashed, on_this_thread)
+    except (OperationalError, InterfaceError) as error:
+        raise AuthUnavailable from error
 
 
 def _found(row: tuple[Any, ...]) -> Found:
@@ -152,4 +182,25 @@ def _found(row: tuple[Any, ...]) -> Found:
         environment=environment, scopes=frozenset(scopes), allowed_models=None if models is None else frozenset(models),
         not_before=not_before, expires_at=expires_at,
     )  # fmt: skip
-    return Found(key, revoked, enabled, tenant_active, app_active, branch_active, user_active)
+    stopped = "revoked" if revoked else "" if enabled else "disabled"
+    above = (("tenant", tenant_active), ("app", app_active), ("branch", branch_active), ("user", user_active))
+    return Found(key, stopped, next((f"{name}_disabled" for name, active in above if not active), ""))
+
+
+def _refs(found: Found) -> list[tuple[str, UUID]]:
+    """The rows that a record depends on, by the kinds of the log (migration 0004)."""
+    key = found.key
+    refs = [("key", key.key_id), ("tenant", key.tenant_id), ("app", key.app_id)]
+    refs += [("branch", key.branch_id)] if key.branch_id else []
+    return refs + ([("user", key.user_id)] if key.user_id else [])
+
+
+cache: RecordCache[bytes, Found] = RecordCache(
+    "api_keys",
+    size=conf.CACHE_API_KEY_SIZE,
+    ttl=conf.CACHE_API_KEY_TTL,
+    loader=load,
+    kinds={"key", "tenant", "app", "branch", "user"},
+    refs=_refs,
+)
+"""Secrets by the SHA-256 of their tokens; stopped ones too, so that hammering one costs no statement."""

@@ -6,6 +6,7 @@ from typing import Any, Self
 from django.db import models
 
 from auditing.context import audit_context
+from controlplane.core.caches import invalidation
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
 from controlplane.core.ids import now
 from tenants.errors import TenantsError
@@ -80,4 +81,5 @@ class Lifecycle(models.Model):
         with audit_context(reason=reason):
             if not type(self)._base_manager.filter(pk=self.pk, status__in=allowed).update(**values):
                 raise TenantsError(code)
+            invalidation.changed(str(self._meta.model_name), self.pk)
         self.refresh_from_db(fields=[*values, "updated_at"])

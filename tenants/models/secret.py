@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import IntegrityError, models, transaction
 
 from auditing.context import audit_context
+from controlplane.core.caches import invalidation
 from controlplane.core.conf import conf
 from controlplane.core.constraints import TenantForeignKey
 from controlplane.core.fields import created_at_field, id_field
@@ -159,6 +160,10 @@ class APIKeySecret(models.Model):
     def __str__(self) -> str:
         return self.prefix
 
+    def save(self, **kwargs: Any) -> None:
+        super().save(**kwargs)
+        invalidation.changed("key", self.key_id)
+
     @property
     def prefix(self) -> str:
         """What may be shown of the token: `cpk_live_<kid>`, or the hint of an imported one. Needs `key`."""
@@ -176,6 +181,7 @@ class APIKeySecret(models.Model):
         with audit_context(reason=reason):
             values = {"revoked_at": now(), "revoked_by": by, "revoke_reason": reason}
             APIKeySecret.objects.filter(pk=self.pk, revoked_at=None).update(**values)
+            invalidation.changed("key", self.key_id)
         self.refresh_from_db(fields=["revoked_at", "revoked_by", "revoke_reason"])
 
 

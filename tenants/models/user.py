@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from auditing.context import audit_context
+from controlplane.core.caches import invalidation
 from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
 from controlplane.core.ids import now
@@ -280,6 +281,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             super().save(**kwargs)
             if ends:
                 self.families.for_user(self).end("all", "new password")
+        invalidation.changed("user", self.pk)
 
     def set_password(self, raw_password: str | None) -> None:
         """Hash a new password; `save` stores it. Raises TenantsError (password_too_long, password_unreadable), PasswordsBusy."""
@@ -345,4 +347,5 @@ class User(AbstractBaseUser, PermissionsMixin):
             User.objects.filter(pk=self.pk).update(**values)
             if not values["is_active"]:
                 self.families.for_user(self).end("user", reason)
+            invalidation.changed("user", self.pk)
         self.refresh_from_db(fields=[*values, "tokens_valid_after", "updated_at"])

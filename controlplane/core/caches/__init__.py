@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.core.caches.connections import Ask, CacheUnavailable
 from controlplane.core.caches.listener import Invalidation, invalidation
 from controlplane.core.caches.processes import Process, flush_everywhere, processes
-from controlplane.core.caches.records import MISSING, RecordCache
+from controlplane.core.caches.records import MISSING, RecordCache, on_this_thread
 
 __all__ = (
     "MISSING",
@@ -16,5 +16,6 @@ __all__ = (
     "RecordCache",
     "flush_everywhere",
     "invalidation",
+    "on_this_thread",
     "processes",
 )

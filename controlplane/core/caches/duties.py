@@ -25,6 +25,7 @@ class Duties:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._known: dict[str, tuple[float, Duty]] = {}
+        self._last: list[str] = []
         self.begin()
 
     def begin(self) -> None:
@@ -36,9 +37,11 @@ class Duties:
         self._stopping = threading.Event()
         self._connection: psycopg.Connection[Any] | None = None
 
-    def add(self, name: str, every_s: float, run: Duty) -> None:
-        """Have `run` called with a connection every so many seconds, first after these; from its next start on."""
+    def add(self, name: str, every_s: float, run: Duty, *, at_end: bool = False) -> None:
+        """Have `run` called with a connection every so many seconds, first after these. at_end: once more at the end."""
         self._known[name] = (every_s, run)
+        if at_end:
+            self._last.append(name)
 
     def start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -54,6 +57,8 @@ class Duties:
             self._stopping.set()
             if self._thread is not None:
                 self._thread.join()
+                for name in self._last:
+                    self.run(name)
             self._thread = None
             self._disconnect()
 

@@ -6,6 +6,7 @@ obeyed by every process that much later at the latest, whatever is lost: notific
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import selectors
@@ -228,3 +229,4 @@ class Invalidation:
 
 invalidation = Invalidation()
 os.register_at_fork(after_in_child=invalidation.begin)
+atexit.register(invalidation.stop)

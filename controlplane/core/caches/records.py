@@ -6,6 +6,7 @@ import itertools
 import secrets
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from enum import Enum
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -23,11 +24,13 @@ Record = TypeVar("Record")
 COUNTS = ("hits", "misses", "negative_hits", "expired", "evictions", "invalidated", "loads", "waits", "load_errors")
 
 
-class Missing:
-    """Its one instance, MISSING: the cache does not know."""
+class Missing(Enum):
+    """Its one member: the cache does not know."""
+
+    MISSING = "missing"
 
 
-MISSING: Final = Missing()
+MISSING: Final = Missing.MISSING
 
 
 class Counter:
