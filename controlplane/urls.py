@@ -7,11 +7,10 @@ from django.views.generic import RedirectView
 
 from controlplane.pages import groups
 from controlplane.pages.dashboard import dashboard
-from tenants.forms import SignInForm
+from controlplane.pages.sign_in import sign_in, sign_out
 
 admin.site.site_header = admin.site.site_title = "Control Plane"
 admin.site.site_url = None
-admin.site.login_form = SignInForm
 admin.site.enable_nav_sidebar = False  # the theme has a menu of its own; the stock script would look for its parts
 
 groups.register()
@@ -25,6 +24,8 @@ def closed(request: HttpRequest, rest: str) -> HttpResponse:
 # Pages of the roof stand before the admin's own, so the dashboard answers the admin's root.
 pages = [
     path("", admin.site.admin_view(dashboard), name="dashboard"),
+    path("login/", sign_in, name="login"),
+    path("logout/", sign_out, name="logout"),
     path("r/<path:rest>", admin.site.admin_view(closed), name="closed"),
 ]
 

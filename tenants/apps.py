@@ -15,6 +15,7 @@ class TenantsConfig(AppConfig):
         "APIKeySecretUse": "derived from use, and written too often; who used a key is in the requests",
         "User_groups": "of operators only; what a tenant's user may do is its role",
         "RefreshToken": "its family is watched; a row of the log per rotation would say nothing more",
+        "SignInCount": "counters of a quarter of an hour; what they refuse is recorded as an event",
         "User_user_permissions": "of operators only; what a tenant's user may do is its role",
     }
 

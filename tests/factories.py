@@ -22,6 +22,7 @@ from tenants.models import (
     RefreshFamily,
     RefreshToken,
     Role,
+    SignInCount,
     Tenant,
     User,
     UserApp,
@@ -149,6 +150,15 @@ class RefreshTokenFactory(Factory):
     generation = 1
     digest = factory.LazyAttribute(lambda row: tokens.sha256(row.token))
     expires_at = factory.LazyFunction(lambda: now() + timedelta(days=14))
+
+
+class SignInCountFactory(Factory):
+    class Meta:
+        model = SignInCount
+
+    key = factory.Sequence(lambda n: f"{n:064x}")
+    failures = 1
+    began_at = factory.LazyFunction(now)
 
 
 def issue(app, /, **asked):

@@ -8,6 +8,7 @@ from django.urls import path, reverse
 
 from controlplane.middleware import DatabaseUnavailableMiddleware
 from tenants.models import User
+from tenants.passwords import hashing
 
 MIDDLEWARE = ["controlplane.middleware.DatabaseUnavailableMiddleware", f"{__name__}.AsksTheDatabase"]
 
@@ -92,3 +93,20 @@ def test_who_signs_in_at_a_foreign_address_lands_on_the_dashboard(client):
     answer = client.post(reverse("admin:login"), form)
 
     assert answer.headers["Location"] == reverse("controlplane:dashboard")
+
+
+@pytest.mark.django_db
+def test_a_machine_that_is_busy_with_passwords_is_503_wherever_one_is_asked_for(client, settings):
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "PASSWORD_HASHES": 1, "PASSWORD_WAIT": 0}
+    user = User.objects.create_superuser("kim@example.org", "a long enough password")
+    client.force_login(user)
+    client.raise_request_exception = False
+    form = {"old_password": "a long enough password", "new_password1": "n" * 20, "new_password2": "n" * 20}
+
+    with hashing():
+        answer = client.post("/admin/password_change/", form)
+
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert "This machine is busy" in answer.content.decode()
+    user.refresh_from_db()
+    assert user.check_password("a long enough password")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from tenants.models.access import UserApp
+from tenants.models.attempt import SignInCount
 from tenants.models.fields import Status
 from tenants.models.key import APIKey, Issued
 from tenants.models.refresh import IssuedRefresh, RefreshFamily, RefreshToken, VerifiedRefresh
@@ -11,5 +12,5 @@ from tenants.roles import Role
 
 __all__ = [
     "APIKey", "APIKeySecret", "APIKeySecretUse", "App", "Branch", "DeactivationPreview", "Issued", "IssuedRefresh",
-    "RefreshFamily", "RefreshToken", "Role", "Status", "Tenant", "User", "UserApp", "VerifiedRefresh",
+    "RefreshFamily", "RefreshToken", "Role", "SignInCount", "Status", "Tenant", "User", "UserApp", "VerifiedRefresh",
 ]  # fmt: skip

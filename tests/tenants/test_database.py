@@ -12,6 +12,7 @@ from tenants.models import (
     Branch,
     RefreshFamily,
     RefreshToken,
+    SignInCount,
     Tenant,
     User,
     UserApp,
@@ -393,7 +394,7 @@ def test_zones_of_people_are_known(zone):
 
 
 @pytest.mark.parametrize(
-    "model", [Tenant, App, Branch, User, UserApp, APIKey, APIKeySecret, RefreshFamily, RefreshToken]
+    "model", [Tenant, App, Branch, User, UserApp, APIKey, APIKeySecret, RefreshFamily, RefreshToken, SignInCount]
 )
 def test_every_table_and_column_says_what_it_is_for(model):
     with connection.cursor() as cursor:
