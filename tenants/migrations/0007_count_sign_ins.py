@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("cp_tenants", "0005_guard_refresh"),
+        ("cp_tenants", "0006_watch_keys"),
     ]
 
     operations = [
