@@ -74,7 +74,7 @@ def _cost(rates: Rates, usage: Usage, worst: bool) -> Cost:
         tools=tools,
         total=amount,
         status="estimated" if usage.estimated else "priced",
-        unrated=tuple(dict.fromkeys(bill.unrated)) if bill.unrated else (),
+        unrated=tuple(bill.unrated),
         lines=tuple(lines),
         price_id=rates.price_id,
     )
