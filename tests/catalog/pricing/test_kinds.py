@@ -12,8 +12,7 @@ import pytest
 from catalog.errors import BadRate
 from catalog.pricing import Rates, Usage, cost
 from catalog.pricing.rates import family_of
-
-from .bills import CR, CW, I, O, lines, price
+from tests.catalog.pricing.bills import CR, CW, I, O, lines, price
 
 PRICE = UUID("01930000-0000-7000-8000-000000000001")
 

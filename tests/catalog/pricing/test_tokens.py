@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from .bills import CR, CW, CW_1H, CW_12H, EXPLICIT, REASONING, TUESDAY, I, O, lines, price
+from tests.catalog.pricing.bills import CR, CW, CW_1H, CW_12H, EXPLICIT, REASONING, TUESDAY, I, O, lines, price
 
 TEXT = {I: "2", O: "3"}
 AUDIO, IMAGE, VIDEO = (f"input_cost_per_{kind}_token" for kind in ("audio", "image", "video"))
