@@ -276,6 +276,17 @@ def test_a_look_begins_the_lease_and_without_one_the_database_is_asked(committed
     assert committed.stats()["size"] == 1
 
 
+def test_the_lease_counts_from_before_the_look(committed, own, monkeypatch):
+    quiet(own, monkeypatch)
+    own.poll()
+    seconds = iter(range(1000))
+    monkeypatch.setattr(own, "clock", lambda: float(next(seconds)))
+
+    own.poll()
+
+    assert own.fresh_until == 0 + conf.CACHE_LEASE
+
+
 def test_a_connection_that_was_lost_is_replaced_and_everything_forgotten(committed, own, other_connection, monkeypatch):
     quiet(own, monkeypatch)
     own.poll()
