@@ -50,14 +50,48 @@ class OtherTenant(CatalogError):
 
 
 class AliasError(CatalogError):
-    """An alias that may not be: `alias_shadows_model`, `alias_taken`."""
+    """An alias that may not be: `alias_malformed`, `alias_shadows_model`, `alias_taken`."""
 
     code = "alias_shadows_model"
     messages: ClassVar[dict[str, str]] = {
+        "alias_malformed": "An alias has 1 to 200 printable characters. Choose another name.",
         "alias_shadows_model": "A model has this name as its key: an alias for everybody would hide it. "
         "Choose another name.",
         "alias_taken": "This alias is taken. Change the one that is there.",
     }
+
+
+class UnknownAlias(CatalogError):
+    """Nobody has this alias: not everybody, or not this tenant."""
+
+    code = "unknown_alias"
+    http_status = 404
+
+    def __init__(self, alias: str, tenant: str | None = None) -> None:
+        whose = f"The tenant {tenant} has no alias of its own" if tenant else "There is no alias for everybody"
+        super().__init__(message=f"{whose} named {alias[:200]!r}. model_show NAME shows the aliases of a model.")
+
+
+class UnknownProvider(CatalogError):
+    """No provider has this slug."""
+
+    code = "unknown_provider"
+    http_status = 404
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(message=f"There is no provider {slug[:64]!r}. Make it with provider_set.")
+
+
+class ProviderInUse(CatalogError):
+    """A provider that has models stays: requests and prices point at them."""
+
+    code = "provider_in_use"
+    http_status = 409
+
+    def __init__(self, slug: str, models: int) -> None:
+        super().__init__(
+            message=f"{slug} serves models ({models}), so it stays. To stop its use: provider_set {slug} --disable."
+        )
 
 
 class PriceOverlap(CatalogError):
@@ -92,6 +126,17 @@ class BadRate(CatalogError):
         super().__init__(
             message=f"{field} is {str(found)[:64]!r}. A rate is a decimal number from 0, as text, in US dollars per unit; "
             "hours are HH:MM-HH:MM. Correct the price."
+        )
+
+
+class BadCase(CatalogError):
+    """A line of prices_eval is no case."""
+
+    code = "bad_case"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            message=f"This line is no case: {what}. Write an object with model, ask or rates, and usage; docs/models.md."
         )
 
 

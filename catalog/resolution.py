@@ -75,12 +75,17 @@ def resolve(
     quality: str | None = None,
 ) -> ModelRecord:
     """The model that a name means, as `AIModel.objects.resolve`."""
-    key = (None if tenant_id is None else tenant_id.int, name, provider, region, size, quality)
-    record = find(key)
-    if record is None:
-        raise UnknownModel(name, _nearest.get(key, ()), tried(key))
+    record = known((None if tenant_id is None else tenant_id.int, name, provider, region, size, quality))
     if not record.enabled:
         raise ModelDisabled(record.canonical_id)
+    return record
+
+
+def known(key: Key) -> ModelRecord:
+    """The record that is meant, also of a disabled model. Raises UnknownModel."""
+    record = find(key)
+    if record is None:
+        raise UnknownModel(key[1], _nearest.get(key, ()), tried(key))
     return record
 
 
