@@ -54,7 +54,7 @@ found AS (
         ORDER BY 5, length(k.key), k.key LIMIT 3
     )
 )
-SELECT found.rank, p.slug, p.family, m.enabled AND p.enabled, to_jsonb(m)::text, (
+SELECT found.rank, p.slug, p.family, m.enabled AND p.enabled, (to_jsonb(m) - '{extra,description}'::text[])::text, (
     SELECT jsonb_agg(to_jsonb(r))::text FROM cp_catalog_modelprice r
     WHERE found.rank IS NOT NULL AND r.model_id = m.id AND (r.tenant_id IS NULL OR r.tenant_id = asked.tenant)
         AND r.effective_to IS DISTINCT FROM r.effective_from
@@ -75,17 +75,12 @@ def resolve(
     quality: str | None = None,
 ) -> ModelRecord:
     """The model that a name means, as `AIModel.objects.resolve`."""
-    record = known((None if tenant_id is None else tenant_id.int, name, provider, region, size, quality))
-    if not record.enabled:
-        raise ModelDisabled(record.canonical_id)
-    return record
-
-
-def known(key: Key) -> ModelRecord:
-    """The record that is meant, also of a disabled model. Raises UnknownModel."""
+    key = (None if tenant_id is None else tenant_id.int, name, provider, region, size, quality)
     record = find(key)
     if record is None:
-        raise UnknownModel(key[1], _nearest.get(key, ()), tried(key))
+        raise unknown(key)
+    if not record.enabled:
+        raise ModelDisabled(record.canonical_id)
     return record
 
 
@@ -93,10 +88,15 @@ def find(key: Key) -> ModelRecord | None:
     """The record that is meant, also of a disabled model, from the cache; None = there is none."""
     if len(key[1]) > MAX_NAME:
         return None
-    scope = current_scope()
-    if scope is None or key[0] is None or scope.int == key[0]:
+    if key[0] is None or (scope := current_scope()) is None or scope.int == key[0]:
         return cache.get(key)
     return load(key, partial(fetch, conf.DATABASE))  # another tenant's: the scope's row security decides what is seen
+
+
+def unknown(key: Key) -> UnknownModel:
+    """The error of a name that was looked up in vain, with what was tried and what is near."""
+    tried = dict.fromkeys(way.key for way in candidates(*key[1:]))
+    return UnknownModel(key[1], _nearest.get(key, ()), tuple(tried))
 
 
 def what_prices(requested: ModelRecord, served: str, at: datetime) -> tuple[ModelRecord, PriceSegment | None]:
@@ -116,11 +116,6 @@ def what_prices(requested: ModelRecord, served: str, at: datetime) -> tuple[Mode
     return requested, price
 
 
-def tried(key: Key) -> tuple[str, ...]:
-    """The keys that a name may have meant, in order."""
-    return tuple(dict.fromkeys(way.key for way in candidates(*key[1:])))
-
-
 def look_up(key: Key, ask: Ask) -> tuple[ModelRecord | None, tuple[str, ...]]:
     """The record that is meant, also of a disabled model; else None, and keys that the caller may have meant."""
     tenant, name, provider, region, size, quality = key
@@ -131,7 +126,7 @@ def look_up(key: Key, ask: Ask) -> tuple[ModelRecord | None, tuple[str, ...]]:
     slugs = [way.provider if way.canonical else None for way in ways]
     rows = ask(_LOOK_UP, [name, tenant_id, not provider, [way.key for way in ways], slugs])
     for rank, slug, family, enabled, model, prices in rows:
-        record = ModelRecord.read(model, prices, slug=slug, family=family or slug, enabled=enabled, tenant_id=tenant_id)
+        record = ModelRecord.read(model, prices, slug=slug, family=family, enabled=enabled, tenant_id=tenant_id)
         if rank == 0 or (rank is not None and _counts(ways[rank - 1], record)):
             return record, ()
     return None, tuple(json.loads(model)["key"] for *_, enabled, model, _ in rows if enabled)[:3]

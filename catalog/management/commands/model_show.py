@@ -5,7 +5,7 @@ from typing import Any
 
 from catalog import commands
 from catalog.models import AIModel
-from catalog.resolution import known
+from catalog.resolution import find, unknown
 from controlplane.core.commands import Command as BaseCommand
 from controlplane.core.commands import instant, shown, table
 
@@ -29,7 +29,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, model: str, **options: Any) -> None:
         tenant = commands.tenant_or_none(options["tenant"])
         asked = (options[name] for name in ("provider", "region", "size", "quality"))
-        record = known((tenant and tenant.pk.int, model, *asked))
+        key = (tenant and tenant.pk.int, model, *asked)
+        record = find(key)
+        if record is None:
+            raise unknown(key)
         row = AIModel.objects.select_related("provider").get(pk=record.id)
         price = commands.prices_of([row], tenant, options["at"]).get(row.pk)
         sheet = commands.model_sheet(row, price, tenant)

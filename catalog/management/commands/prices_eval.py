@@ -49,7 +49,9 @@ class Command(BaseCommand):
         else:
             self.say(f"{said}.")
         if counts["bad_cases"]:
-            raise CommandError(f"Lines that are no cases: {counts['bad_cases']}; {target} says why.", returncode=REFUSED)
+            raise CommandError(
+                f"Lines that are no cases: {counts['bad_cases']}; {target} says why.", returncode=REFUSED
+            )
 
     @contextmanager
     def _writing(self, target: str) -> Iterator[Any]:
