@@ -19,7 +19,7 @@ from auditing.columns import Refusal
 from auditing.deadletters import Origin, RawRow, keep_aside
 from auditing.directory import directory
 from auditing.errors import AuditUnavailable
-from auditing.pricer import FREE, Price, price, pricer
+from auditing.pricer import FREE, UNPRICED, Price, price, pricer
 from auditing.redaction import redact_text
 from auditing.validation import COLUMNS, Fact, Validator
 from controlplane.core import partitions
@@ -174,7 +174,9 @@ def _priced(facts: list[tuple[int, Fact]]) -> list[tuple[int, Fact]]:
 
 
 def _with(fact: Fact, found: Price) -> Fact:
-    return fact._replace(values=fact.values[:_COST] + found + fact.values[_AFTER:])
+    if found is UNPRICED:  # as it is
+        return fact
+    return Fact(*fact[:4], fact.values[:_COST] + found + fact.values[_AFTER:])
 
 
 _Written = tuple[int, int, list[tuple[int, Refusal]]]

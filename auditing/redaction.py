@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -38,6 +39,7 @@ _SUSPICIOUS = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)
 def names_a_secret(name: str) -> bool:
     """Whether a column or key of that name holds a secret: `client_secret` does, `prompt_tokens` does not."""
     return _NAMES.search(name) is not None
