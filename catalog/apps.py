@@ -13,3 +13,9 @@ class CatalogConfig(AppConfig):
     audit_exempt: ClassVar[dict[str, str]] = {
         "PriceImport": "append-only itself: each row is the record of an import",
     }
+
+    def ready(self) -> None:
+        from auditing import pricer
+        from catalog.rating import price_row
+
+        pricer.register(price_row)

@@ -49,7 +49,7 @@ found AS (
         SELECT k.id, NULL, true, false,
             -similarity(lower(k.key), lower(asked.name)) - word_similarity(lower(asked.name), lower(k.key))
         FROM asked, cp_catalog_aimodel k JOIN cp_catalog_provider q ON q.id = k.provider_id
-        WHERE NOT EXISTS (SELECT FROM way) AND k.enabled AND q.enabled
+        WHERE %s AND NOT EXISTS (SELECT FROM way) AND k.enabled AND q.enabled
             AND k.id IN (SELECT cp_catalog_alike(asked.name, asked.tenant))
         ORDER BY 5, length(k.key), k.key LIMIT 3
     )
@@ -116,15 +116,20 @@ def what_prices(requested: ModelRecord, served: str, at: datetime) -> tuple[Mode
     return requested, price
 
 
-def look_up(key: Key, ask: Ask) -> tuple[ModelRecord | None, tuple[str, ...]]:
-    """The record that is meant, also of a disabled model; else None, and keys that the caller may have meant."""
+def tried(key: Key) -> tuple[str, ...]:
+    """The keys that a name may have meant, in order."""
+    return tuple(dict.fromkeys(way.key for way in candidates(*key[1:])))
+
+
+def look_up(key: Key, ask: Ask, *, hints: bool = True) -> tuple[ModelRecord | None, tuple[str, ...]]:
+    """The record that is meant, also of a disabled model; else None, and keys that the caller may have meant, if `hints`."""
     tenant, name, provider, region, size, quality = key
     if not all(map(_readable, key[1:])):
         return None, ()
     ways = candidates(name, provider, region, size, quality)
     tenant_id = None if tenant is None else UUID(int=tenant)
     slugs = [way.provider if way.canonical else None for way in ways]
-    rows = ask(_LOOK_UP, [name, tenant_id, not provider, [way.key for way in ways], slugs])
+    rows = ask(_LOOK_UP, [name, tenant_id, not provider, [way.key for way in ways], slugs, hints])
     for rank, slug, family, enabled, model, prices in rows:
         record = ModelRecord.read(model, prices, slug=slug, family=family, enabled=enabled, tenant_id=tenant_id)
         if rank == 0 or (rank is not None and _counts(ways[rank - 1], record)):

@@ -263,7 +263,9 @@ def test_an_alias_that_a_model_takes_at_once_shadows_it(gpt):
     outcomes = together(lambda: set_alias("New", gpt), model)
 
     [error] = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-    assert isinstance(error, IntegrityError) or error.code == "alias_shadows_model"  # the model came later, or the alias
+    assert (
+        isinstance(error, IntegrityError) or error.code == "alias_shadows_model"
+    )  # the model came later, or the alias
     assert ModelAlias.objects.count() + AIModel.objects.filter(key="new").count() == 1
 
 
