@@ -22,9 +22,10 @@ from auditing.models import AuditLog, InferenceRequest, InferenceRequestQuerySet
 from auditing.redaction import clean
 from auditing.values import TOKENS, money
 from catalog.errors import CatalogError
-from catalog.pricing import Cost, Rates, Usage, cost
+from catalog.pricing import Cost, Usage, cost
 from catalog.records import ModelRecord, PriceSegment
-from catalog.resolution import Key, look_up
+from catalog.resolution import Key, find, look_up
+from controlplane.core.caches import CacheUnavailable
 from controlplane.core.conf import conf
 from controlplane.core.statements import fetch
 from tenants.models import Tenant
@@ -39,83 +40,70 @@ class Pricer:
     """What the catalog says of requests, for auditing: `price_row(row)`, `price_row.many(rows)`.
 
     row: the columns of InferenceRequest, by attribute. None: nobody knows the model, it has no price at that time, or the
-    request says nothing of what it used. The price is that of created_at, the tenant's own before the list price. Many rows
-    are priced by one state of the catalog, each name looked up once.
+    request says nothing of what it used. The price is that of created_at, the tenant's own before the list price. One row is
+    priced by what the caches hold, many by one state of the database, each name looked up once.
     """
 
     def __call__(self, row: Any) -> Cost | None:
-        return self.many([row])[0]
+        return Prices(_cached).cost(row)
 
     def many(self, rows: Sequence[Any]) -> list[Cost | None]:
-        prices = Prices()
+        prices = Prices(_read)
         return [prices.cost(row) for row in rows]
 
 
 price_row = Pricer()
 
 
-class Prices:
-    """The prices of the requests at hand, each name looked up and each price read once. Not kept: it never notices a change."""
+def _cached(key: Key) -> ModelRecord | None:
+    try:
+        return find(key)
+    except CacheUnavailable:  # the caller's connection works all the same, or it would not be here
+        return _read(key)
 
-    def __init__(self) -> None:
-        self._records: dict[Key, ModelRecord | None] = {}
+
+def _read(key: Key) -> ModelRecord | None:
+    return look_up(key, partial(fetch, conf.DATABASE), hints=False)[0]
+
+
+class Prices:
+    """The prices of the requests at hand, each name looked up once by `look`. Not kept: it never notices a change."""
+
+    def __init__(self, look: Callable[[Key], ModelRecord | None]) -> None:
+        self._look = look
         self._named: dict[tuple[int, str, str, str | None], tuple[ModelRecord, ...]] = {}
-        self._rates: dict[tuple[UUID, UUID], Rates] = {}
-        self._ask = partial(fetch, conf.DATABASE)
 
     def cost(self, row: Any) -> Cost | None:
         """What the row costs, not rounded; None, or a total of None: nobody knows."""
         if row.prompt_tokens is None and row.completion_tokens is None and not row.other_units:
             return None
-        found = self.find(row)
-        if found is None:
+        price = self.price(row)
+        if price is None:
             return None
         try:
-            return cost(self._read(*found), Usage.from_row(row))
+            return cost(price.compiled, Usage.from_row(row))
         except CatalogError as error:
             logger.warning("a request of %s cannot be priced: %s", row.model, error)
             return None
 
-    def find(self, row: Any) -> tuple[ModelRecord, PriceSegment] | None:
-        """The model and the price that hold for a row: of the model that served it, or of the one that was asked for, if the
-        tenant has a price of its own for that, or the former has none."""
+    def price(self, row: Any) -> PriceSegment | None:
+        """The price that holds for a row: of the model that served it, or of the one that was asked for, if the tenant has a
+        price of its own for that, or the former has none."""
         names = (row.tenant_id.int, row.provider, row.model, row.requested_model)  # a UUID hashes slowly
         records = self._named.get(names)
         if records is None:
-            records = self._named[names] = tuple(self._look_up(*names))
-        held = [(record, price) for record in records if (price := record.price_at(row.created_at)) and price.rates]
-        own = [found for found in held if found[1].tenant_id is not None]
+            records = self._named[names] = tuple(self._records(*names))
+        held = [price for record in records if (price := record.price_at(row.created_at)) and price.rates]
+        own = [price for price in held if price.tenant_id is not None]
         return own[-1] if own else held[0] if held else None
 
-    def _look_up(self, tenant: int, provider: str, model: str, asked: str | None) -> Iterator[ModelRecord]:
+    def _records(self, tenant: int, provider: str, model: str, asked: str | None) -> Iterator[ModelRecord]:
         """The model that served, and the one that was asked for. That counts as a name of the same provider: an alias may have
         meant another model when the call was made."""
-        served = self._record((tenant, model, provider, None, None, None)) or self._record(
-            (tenant, model, None, None, None, None)
-        )
-        requested = asked and self._record((tenant, asked, provider, None, None, None))
+        served = self._look((tenant, model, provider, None, None, None))
+        served = served or self._look((tenant, model, None, None, None, None))
+        requested = self._look((tenant, asked, provider, None, None, None)) if asked else None
         return (record for record in (served, requested) if record)
-
-    def _record(self, key: Key) -> ModelRecord | None:
-        if key not in self._records:
-            self._records[key], _ = look_up(key, self._ask, hints=False)
-        return self._records[key]
-
-    def _read(self, record: ModelRecord, price: PriceSegment) -> Rates:
-        key = (record.id, price.id)
-        if key not in self._rates:
-            self._rates[key] = Rates.from_entry(
-                price.rates, _Seller(record.provider, record.family), source_provider=record.source_provider,
-                mode=record.mode, key=record.key, discount_percent=price.discount_percent,
-                margin_percent=price.margin_percent, margin_fixed=price.margin_fixed, price_id=price.id,
-            )  # fmt: skip
-        return self._rates[key]
-
-
-@dataclass(frozen=True, slots=True)
-class _Seller:
-    slug: str
-    family: str
 
 
 @dataclass(slots=True)
@@ -203,7 +191,7 @@ def _requests(
 ) -> InferenceRequestQuerySet:
     rows: InferenceRequestQuerySet = InferenceRequest.objects.between(start, end).filter(adjusts=None)
     if model is not None:
-        record, _ = look_up((None, model, None, None, None, None), partial(fetch, conf.DATABASE), hints=False)
+        record = _read((None, model, None, None, None, None))
         rows = rows.filter(model__in={model, record.canonical_id} if record else {model})
     if provider is not None:
         rows = rows.filter(provider=provider)
@@ -228,7 +216,7 @@ def _due(
     rows: Sequence[InferenceRequest], booked: Mapping[UUID, Booked], reason: str, result: Rerating
 ) -> Iterator[_Due]:
     """The adjustments that are due for the requests of a page; they are counted in `result`."""
-    prices = Prices()
+    prices = Prices(_read)
     for row in rows:
         result.rows += 1
         so_far = booked.get(row.pk, Booked())
