@@ -225,6 +225,7 @@ def test_the_context_of_the_caller_neither_matters_nor_changes():
     rates = Rates.from_entry({I: "0.123456789012345678901234567890"}, "openai", margin_percent=Decimal("12.3456"))
     exact = cost(rates, Usage(prompt_tokens=7))
     with decimal.localcontext(prec=3, rounding=decimal.ROUND_UP) as context:
+        context.clear_flags()
         again = Rates.from_entry({I: "0.123456789012345678901234567890"}, "openai", margin_percent=Decimal("12.3456"))
 
         assert cost(again, Usage(prompt_tokens=7)) == exact
