@@ -27,6 +27,12 @@ def test_cached_and_written_tokens_are_text_where_the_batch_has_no_rate_for_them
     assert batch({f"{I}_batches": "1", O: "4", CR: "9", CW: "9"}) == {"text": (100, 1), "output": (5, 2)}
 
 
+def test_a_batch_that_was_all_read_from_a_cache_has_no_line_of_text():
+    entry = {f"{I}_batches": "1", f"{CR}_batches": "2", O: "0"}
+
+    assert "text" not in batch(entry, cached_tokens=100, cache_write_tokens=0)
+
+
 def test_written_tokens_of_a_batch_cost_by_time_to_live():
     entry = {f"{I}_batches": "1", O: "4", f"{CW_1H}_batches": "7"}
     found = batch(entry, cache_write_1h_tokens=4, cache_write_12h_tokens=1)
