@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from xml.etree import ElementTree
 
@@ -9,11 +10,15 @@ import pytest
 from controlplane.core.charts import (
     Bar,
     Series,
+    Span,
+    Steps,
+    StepTimeline,
     Timeline,
     horizontal_bars,
     line_chart,
     spark_line,
     stacked_bars,
+    step_chart,
 )
 from controlplane.core.figures import dollars, plain, short
 
@@ -225,3 +230,68 @@ def test_names_are_escaped_and_nothing_is_inline():
 
 def test_plain_groups_thousands_and_keeps_small_fractions():
     assert [plain(22_361_870), plain(0.1234567), plain(Decimal("1234.6"))] == ["22,361,870", "0.1235", "1,235"]
+
+
+# ---------------------------------------------------------------- values that hold until they are others
+
+
+JANUARY, FEBRUARY, MARCH, MAY = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3, 5))
+
+
+def steps(*spans, name="Input", dashed=False):
+    return Steps(name, [Span(*span) for span in spans], 0, dashed)
+
+
+def of_prices(*lines, now=MAY, end=MAY):
+    return StepTimeline("Price of gpt", "USD per 1M tokens", JANUARY, end, now, lines, dollars)
+
+
+def points(markup):
+    return [
+        [tuple(map(float, pair.split(","))) for pair in line.get("points").split()]
+        for line in plots(markup, "polyline")
+    ]
+
+
+def test_a_value_changes_upright_and_where_it_did():
+    (line,) = points(step_chart(of_prices(steps((JANUARY, MARCH, 5), (MARCH, MAY, 2)))))
+
+    assert [x for x, _ in line] == [0, 49.17, 49.17, 100]
+    assert line[0][1] == line[1][1] < line[2][1] == line[3][1]
+
+
+def test_where_no_value_holds_there_is_no_line_and_the_figures_say_so():
+    markup = step_chart(of_prices(steps((JANUARY, FEBRUARY, 5), (MARCH, MAY, 2))))
+
+    assert len(points(markup)) == 2
+    assert [cell.text for cell in plots(markup, "td")[1:]] == ["$2.00", "–", "$5.00"]
+
+
+def test_what_is_told_of_steps_names_each_line_its_first_value_and_its_last():
+    markup = step_chart(
+        of_prices(steps((JANUARY, MARCH, 5), (MARCH, MAY, 2)), steps((MARCH, MAY, 1), name="Acme: Input"))
+    )
+
+    told = next(picture.get("aria-label") for picture in plots(markup, "svg") if picture.get("role") == "img")
+
+    assert told == (
+        "Price of gpt, 2026-01-01 to 2026-05-01, in USD per 1M tokens. Input: 2 values, from $5.00 to $2.00. Acme: Input: $1.00."
+    )
+
+
+def test_what_is_planned_lies_behind_a_mark_of_now():
+    planned = of_prices(steps((JANUARY, MAY, 5)), now=MARCH)
+
+    assert len([line for line in plots(step_chart(planned), "line") if line.get("class") == "cp-now"]) == 1
+    assert "cp-now" not in step_chart(of_prices(steps((JANUARY, MAY, 5))))
+
+
+def test_a_line_that_is_set_apart_is_dashed_in_its_legend_too():
+    markup = step_chart(of_prices(steps((JANUARY, MAY, 5)), steps((JANUARY, MAY, 4), name="Acme", dashed=True)))
+
+    assert [line.get("class") for line in plots(markup, "polyline")] == ["cp-line cp-s1 ", "cp-line cp-s1 cp-open"]
+    assert [mark.get("class") for mark in plots(markup, "i")] == ["cp-s1 ", "cp-s1 cp-dashed"]
+
+
+def test_names_in_a_picture_of_steps_are_escaped():
+    assert "<b>" not in step_chart(of_prices(steps((JANUARY, MAY, 5), name="<b>x</b>")))
