@@ -52,6 +52,9 @@ MENU: tuple[Entry, ...] = (
     _list_of("Models", "Providers", "cp_catalog", "provider", "cloud"),
     _list_of("Models", "Models", "cp_catalog", "aimodel", "chip"),
     _list_of("Models", "Aliases", "cp_catalog", "modelalias", "tag"),
+    _list_of("Models", "Prices", "cp_catalog", "modelprice", "coins"),
+    _list_of("Models", "Price imports", "cp_catalog", "priceimport", "download"),
+    Entry("Models", "Calculator", "admin:cp_catalog_aimodel_calculator", "cp_catalog.view_modelprice", "calculator"),
     _list_of("Usage", "Requests", "cp_auditing", "inferencerequest", "list"),
     _list_of("Usage", "In flight", "cp_auditing", "inflightrequest", "clock"),
     _list_of("Usage", "Dead letters", "cp_auditing", "deadletter", "inbox"),
@@ -60,17 +63,27 @@ MENU: tuple[Entry, ...] = (
 
 
 def _links(request: HttpRequest) -> Iterator[tuple[str, Link]]:
-    # The dashboard answers the admin's root, a prefix of every other page: it is current only when met exactly.
     user = request.user
+    shown: list[tuple[Entry, str]] = []
     for entry in MENU:
         if entry.permission is not None and not user.has_perm(entry.permission):
             continue
         try:
-            url = reverse(entry.url_name)
+            shown.append((entry, reverse(entry.url_name)))
         except NoReverseMatch:
             continue
-        current = request.path == url or (entry.permission is not None and request.path.startswith(url))
-        yield entry.group, Link(entry.label, url, entry.icon, current)
+    here = _current(request.path, shown)
+    for entry, url in shown:
+        yield entry.group, Link(entry.label, url, entry.icon, url == here)
+
+
+def _current(path: str, shown: list[tuple[Entry, str]]) -> str:
+    """The address of the entry that a page belongs to: the longest that it begins with.
+
+    The dashboard answers the admin's root, a prefix of every other page: it is current only when met exactly.
+    """
+    within = [url for entry, url in shown if path == url or (entry.permission is not None and path.startswith(url))]
+    return max(within, key=len, default="")
 
 
 def groups_for(request: HttpRequest) -> list[Group]:

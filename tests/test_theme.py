@@ -158,7 +158,10 @@ def test_every_entry_of_an_installed_app_names_a_model_and_its_permission():
         label, codename = entry.permission.split(".")
         assert apps.is_installed(apps.get_app_config(label).name)
         assert codename.startswith("view_")
-        assert entry.url_name == f"admin:{label}_{codename.removeprefix('view_')}_changelist"
+        if entry.url_name.endswith("_changelist"):
+            assert entry.url_name == f"admin:{label}_{codename.removeprefix('view_')}_changelist"
+        else:  # a page of a model's admin that is not its list
+            assert re.fullmatch(rf"admin:{label}_[a-z]+_[a-z]+", entry.url_name)
 
 
 def test_a_superuser_sees_every_entry_that_has_a_page():
@@ -168,6 +171,15 @@ def test_a_superuser_sees_every_entry_that_has_a_page():
     shown = [link.label for group in groups_for(request) for link in group.links]
 
     assert shown == [entry.label for entry in MENU if reverses(entry.url_name)]
+
+
+def test_of_two_entries_that_a_page_lies_below_the_nearer_one_is_current():
+    request = RequestFactory().get(reverse("admin:cp_catalog_aimodel_calculator"))
+    request.user = get_user_model()(is_active=True, is_superuser=True)
+
+    current = [link.label for group in groups_for(request) for link in group.links if link.current]
+
+    assert current == ["Calculator"]
 
 
 def test_without_permission_an_entry_is_hidden():
