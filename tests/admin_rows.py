@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from django.contrib.auth.models import Group
 
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
-from catalog.models import AIModel, ModelAlias, Provider
+from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.ids import now
 from policies.models import Policy
 from tenants.models import APIKey, App, Branch, Tenant, User, UserApp
@@ -37,6 +37,23 @@ def _model(world, n):
 def _alias(world, n):
     model = AIModel.objects.filter(key=f"{world.slug}-model-0").first() or _model(world, 0)
     return ModelAlias.objects.create(tenant=world.tenant, alias=f"alias-{n}", model=model)
+
+
+def _price(world, n):
+    rates = {
+        "input_cost_per_token": f"{n + 1}e-06",
+        "output_cost_per_token": "8e-06",
+        "tiered_pricing": [{"range": ["0", "9"]}],
+    }
+    tenant = world.tenant if n % 2 else None
+    return ModelPrice.objects.supersede(_model(world, n), rates, tenant=tenant, reason="a test")
+
+
+def _import(world, n):
+    return PriceImport.objects.create(
+        source=f"{world.slug}-{n}.json", sha256=hashlib.sha256(f"{world.slug}{n}".encode()).hexdigest(), bytes=n,
+        started_at=now(), effective_from=now(), threshold=20, counts={"added": n}, report={"changes": []},
+    )  # fmt: skip
 
 
 def _request(world, n):
@@ -85,6 +102,8 @@ MAKE = {
     Provider: lambda world, n: Provider.objects.create(slug=f"{world.slug}-{n}", name=f"Provider {n}"),
     AIModel: _model,
     ModelAlias: _alias,
+    ModelPrice: _price,
+    PriceImport: _import,
     AuditLog: _event,
     InferenceRequest: _request,
     InFlightRequest: _in_flight,
@@ -93,7 +112,7 @@ MAKE = {
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, InferenceRequest, InFlightRequest, DeadLetter)
+LOGS = (AuditLog, InferenceRequest, InFlightRequest, DeadLetter, PriceImport)
 
 
 def make(model, count, slug="acme"):

@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver, reverse
 
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
-from catalog.models import AIModel, ModelAlias, Provider
+from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.admin import WritableModelAdmin
 from policies.models import Policy
 from tenants.models import APIKey, App, Branch, Tenant, User, UserApp
@@ -156,6 +156,8 @@ SOUGHT = {
     Provider: lambda row: row.slug,
     AIModel: lambda row: row.key,
     ModelAlias: lambda row: row.alias,
+    ModelPrice: lambda row: row.model.key,
+    PriceImport: lambda row: row.sha256[:12],
     InFlightRequest: lambda row: row.request_id,
     DeadLetter: lambda row: row.request_id,
     Group: lambda row: row.name,

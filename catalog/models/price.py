@@ -225,7 +225,8 @@ class ModelPrice(Remembered):
         ]
 
     def __str__(self) -> str:
-        return f"{self.model_id} from {self.effective_from:%Y-%m-%d}"
+        model = self.model if "model" in self._state.fields_cache else self.model_id  # no query for a name
+        return f"{model} from {self.effective_from:%Y-%m-%d}"
 
     def save(self, **kwargs: Any) -> None:
         self.fingerprint = fingerprint(self.rates)
