@@ -3,12 +3,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# The peers of the benchmarks have an environment of their own: they are no part of the one that is worked in and audited.
+PEERS := .venv/peers
 ARGS ?=
 
 # An environment that was active, or another project's, is not ours.
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT UV_PYTHON PYTHONHOME PYTHONPATH
 
-.PHONY: help environment up test lint types bench clean
+.PHONY: help environment peers up test lint types bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,14 +32,23 @@ lint: environment ## format, lint, imports between apps, templates, missing migr
 types: environment ## mypy, strict
 	@exec $(BIN)/python -m mypy
 
-bench: environment ## the benchmarks, beside their peers (ARGS=names)
-	@exec $(BIN)/python -m benchmarks $(ARGS)
+bench: peers ## the benchmarks, beside their peers (bench-NAME: one; ARGS=options)
+	@exec $(PEERS)/bin/python -m benchmarks $(ARGS)
+
+bench-%: peers
+	@exec $(PEERS)/bin/python -m benchmarks $* $(ARGS)
 
 clean: ## remove what can be made again; the database in .devdb stays (manage.py devdb reset)
 	rm -rf .venv build dist staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment: .venv/.complete ## .venv with everything in it
+
+peers: environment
+	@$(call sync,$(PEERS),--quiet --group bench)
+
+sync = cache="$$($(BIN)/uv cache dir)"; { mkdir -p "$$cache" 2>/dev/null && test -w "$$cache"; } || cache=.venv/.uv-cache; \
+	UV_CACHE_DIR="$$cache" UV_PROJECT_ENVIRONMENT=$(1) UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --locked --python $(BIN)/python $(2)
 
 # The stamp holds the folder's path: scripts in .venv name it, so a folder that was moved gets a new .venv.
 ifneq ($(shell test "$$(cat .venv/.complete 2>/dev/null)" = "$$(pwd -P)" && echo same),same)
@@ -52,7 +63,5 @@ endif
 	@if test -e .venv && ! { $(BIN)/python -c '' 2>/dev/null \
 		&& test "$$(cat .venv/.complete 2>/dev/null || pwd -P)" = "$$(pwd -P)"; }; then rm -rf .venv; fi
 	@test -x $(BIN)/uv || { echo "Making .venv …"; $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; }
-	@cache="$$($(BIN)/uv cache dir)"; { mkdir -p "$$cache" 2>/dev/null && test -w "$$cache"; } || cache=.venv/.uv-cache; \
-		UV_CACHE_DIR="$$cache" UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never \
-		$(BIN)/uv sync --locked --python $(BIN)/python
+	@$(call sync,.venv)
 	@pwd -P > .venv/.complete
