@@ -6,19 +6,26 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import django
 
-BENCHMARKS = ("ingest",)
+BENCHMARKS = ("ingest", "catalog")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("names", nargs="*", default=list(BENCHMARKS), help=f"of {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument(
+        "--prices", type=Path, help="the price file of the catalog; default: the one that LiteLLM ships"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    if "catalog" in arguments.names and find_spec("litellm") is None:
+        parser.error("LiteLLM, the peer of the catalog, is not in this environment: make bench-catalog has one with it")
     os.environ.setdefault("CONTROLPLANE_ENV", "development")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     django.setup()
@@ -27,7 +34,12 @@ def main() -> int:
     name = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     try:
-        results = [import_module(f"benchmarks.{benchmark}").run() for benchmark in arguments.names]
+        results = [
+            import_module(f"benchmarks.{benchmark}").run(
+                **({"prices": arguments.prices} if benchmark == "catalog" else {})
+            )
+            for benchmark in arguments.names
+        ]
     finally:
         connection.creation.destroy_test_db(name, verbosity=0)
     return 0 if all(results) else 1

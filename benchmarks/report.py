@@ -13,12 +13,13 @@ class Goal:
 
     name: str
     value: float
-    least: float
+    limit: float
     form: str
+    most: bool = False  # the limit is the most
 
     @property
     def met(self) -> bool:
-        return self.value >= self.least
+        return self.value <= self.limit if self.most else self.value >= self.limit
 
 
 def rate(rows: int, work: Callable[[], None], before: Callable[[], None], times: int = 3) -> float:
@@ -32,11 +33,13 @@ def rate(rows: int, work: Callable[[], None], before: Callable[[], None], times:
     return median(rates)
 
 
-def show(title: str, rates: dict[str, float], unit: str, goals: list[Goal]) -> bool:
+def show(title: str, measured: dict[str, float], unit: str, goals: list[Goal], form: str = "{:,.0f}") -> bool:
     """Write the table of one benchmark; whether every goal is met."""
-    lines = [title, *(f"  {name:<44} {value:>12,.0f} {unit}" for name, value in rates.items())]
+    lines = [title, *(f"  {name:<44} {form.format(value):>12} {unit}" for name, value in measured.items())]
     for goal in goals:
-        value, least = goal.form.format(goal.value), goal.form.format(goal.least)
-        lines.append(f"  {'met   ' if goal.met else 'MISSED'} {goal.name}: {value}, required {least}")
+        value, limit = goal.form.format(goal.value), goal.form.format(goal.limit)
+        lines.append(
+            f"  {'met   ' if goal.met else 'MISSED'} {goal.name}: {value}, required {'at most ' if goal.most else ''}{limit}"
+        )
     sys.stdout.write("\n".join(lines) + "\n")
     return all(goal.met for goal in goals)
