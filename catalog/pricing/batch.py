@@ -55,7 +55,7 @@ class BatchRates:
 
 def read_batch(prices: Prices, *, inclusive: bool) -> BatchRates:
     """The batch rates of a price. inclusive: a threshold is crossed as soon as it is reached."""
-    thresholds = list(thresholds_of(prices, SUFFIX))
+    thresholds = thresholds_of(prices, SUFFIX)
     bands = []
     for count, (above, _) in enumerate(thresholds, 1):
         crossed = [size for _, size in reversed(thresholds[:count])]

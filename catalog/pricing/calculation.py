@@ -35,9 +35,9 @@ def cost(rates: Rates, usage: Usage) -> Cost:
 def worst_case(rates: Rates, *, prompt_tokens: int, max_output_tokens: int, n: int = 1, **usage: Any) -> Cost:
     """The most that a call of so many tokens, or fewer, may cost: to reserve before it is made.
 
-    All input is at the dearest of what fresh, cached and written tokens cost, output at the dearer of text and reasoning,
-    whatever threshold a smaller prompt would miss. n: answers asked for. usage: further fields of Usage, as they will be.
-    Raises UsageError as Usage and `cost` do.
+    All input is at the dearest of what fresh, cached and written tokens cost, output at the dearer of text and reasoning;
+    where a shorter prompt has dearer rates, at those. n: answers asked for. usage: further fields of Usage, as they will
+    be. Raises UsageError as Usage and `cost` do.
     """
     tokens = count("max_output_tokens", max_output_tokens) * count("n", n)
     return _exactly(rates, Usage(prompt_tokens=prompt_tokens, completion_tokens=tokens, **usage), True)
@@ -57,10 +57,7 @@ def _cost(rates: Rates, usage: Usage, worst: bool) -> Cost:
     if rates.is_flat:
         _charge_flat(bill, rates.prices, usage, worst)
     elif not _charge_kind(bill, rates, usage.kind or rates.kind, usage, worst):
-        return Cost(
-            input=None, output=None, tools=None, total=None, status="unpriced",
-            price_id=rates.price_id,
-        )  # fmt: skip
+        return Cost(input=None, output=None, tools=None, total=None, status="unpriced", price_id=rates.price_id)
     input, output, tools = total(bill.input), total(bill.output), total(bill.tools)
     lines = [*bill.input, *bill.output, *bill.tools]
     amount = input + output + tools

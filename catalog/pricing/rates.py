@@ -72,8 +72,8 @@ class Rates:
         entry: Mapping[str, Any],
         provider: str | ProviderLike,
         *,
-        source_provider: str | None = None,
-        mode: str | None = None,
+        source_provider: str = "",
+        mode: str | None = "",
         key: str = "",
         discount_percent: Decimal = ZERO,
         margin_percent: Decimal = ZERO,
@@ -83,16 +83,16 @@ class Rates:
         """The rates of an entry: the price fields of the source, in US dollars per unit, their numbers as text.
 
         entry: `ModelPrice.rates`, or an entry of a price file read without floats; ints and Decimals are taken too.
-        provider: slug, or provider. source_provider, mode: of the model; None takes `litellm_provider` (else the slug) and
-        `mode` of the entry. key: of the model, where rules look at its name. discount, margin: in percent, and US dollars
-        per call. Raises BadRate for what is no rate, a float among it.
+        provider: slug, or provider. source_provider, mode: of the model; where empty, `litellm_provider` (else the slug) and
+        `mode` of the entry. key: of the model, where rules look at its name. discount_percent, margin_percent: in percent;
+        margin_fixed: US dollars per call. Raises BadRate for what is no rate, a float among it.
         """
         slug, family = (provider, "") if isinstance(provider, str) else (provider.slug, provider.family)
         family = family_of(family or slug)
-        source = source_provider if source_provider is not None else entry.get("litellm_provider") or slug
+        source = source_provider or entry.get("litellm_provider") or slug
         with localcontext(EXACT):
             prices, search = read_prices(entry), read_search(entry.get("search_context_cost_per_query"))
-            read = _Reader(entry, family, source, (mode if mode is not None else entry.get("mode")) or "", search)
+            read = _Reader(entry, family, source, mode or entry.get("mode") or "", search)
             decisions = {
                 name.removesuffix(_DECISIONS): rate for name, rate in prices.items() if name.endswith(_DECISIONS)
             }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -26,7 +26,7 @@ from catalog.pricing.prices import (
     dearest,
     number,
     read_row,
-)  # fmt: skip
+)
 
 _THRESHOLD = re.compile(rf"(?:{I}|{O}|{CR}|{CW}|{CW_1H}|{CW_12H})_above_(\d{{1,18}})(k?)_tokens(?:_(\w+))?")
 _NO_RATES: Prices = {}
@@ -144,7 +144,7 @@ def bounds(field: str, value: Any) -> tuple[Decimal, Decimal]:
 def read_plan(prices: Prices, tier: str, rows: Sequence[Row], off_peak: OffPeak | None, *, inclusive: bool) -> Plan:
     """The sheets of a service tier ("": none). inclusive: a threshold is crossed as soon as it is reached."""
     block = off_peak.rates if off_peak else None
-    thresholds = list(thresholds_of(prices, None, tier))
+    thresholds = thresholds_of(prices, None, tier)
     bands = []
     for count, (above, _) in enumerate(thresholds, 1):
         crossed = [text for _, text in thresholds[:count]]
@@ -169,13 +169,13 @@ def _sides(prices: Prices, tier: str) -> tuple[bool, bool]:
     return any(name.startswith(_INPUT) for name in usable), any(name.startswith(_OUTPUT) for name in usable)
 
 
-def thresholds_of(prices: Prices, *suffixes: str | None) -> Iterator[tuple[int, str]]:
-    """The sizes of prompts at which rates change, ascending, as number and as it is written in the fields' names."""
+def thresholds_of(prices: Prices, *suffixes: str | None) -> list[tuple[int, str]]:
+    """The sizes of prompts at which rates change, ascending, as number and as it is written in the names of the fields."""
     found = filter(None, map(_THRESHOLD.fullmatch, prices))
     sizes = {
         (int(match[1]) * (1000 if match[2] else 1), match[1] + match[2]) for match in found if match[3] in suffixes
     }
-    yield from sorted(sizes)
+    return sorted(sizes)
 
 
 def _sheets(prices: Prices, tier: str, crossed: Sequence[str], block: Prices | None) -> Sheets:
@@ -194,10 +194,10 @@ def _sheets(prices: Prices, tier: str, crossed: Sequence[str], block: Prices | N
         half_day = CW_12H + over if CW_12H + exactly in prices else half_day
 
     def sheet(block: Prices) -> Sheet:
-        read_else = write_else = block.get(I) or text
+        otherwise = block.get(I) or text
         return _finish(
             prices, tier, _NO_RATES, block,
-            text=text, output=output, read=read or read_else, write=write or write_else,
+            text=text, output=output, read=read or otherwise, write=write or otherwise,
             write_1h=at(prices, hour, tier), write_12h=at(prices, half_day, tier),
         )  # fmt: skip
 
