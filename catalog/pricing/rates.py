@@ -72,8 +72,8 @@ class Rates:
         entry: Mapping[str, Any],
         provider: str | ProviderLike,
         *,
-        source_provider: str = "",
-        mode: str | None = "",
+        source_provider: str | None = None,
+        mode: str | None = None,
         key: str = "",
         discount_percent: Decimal = ZERO,
         margin_percent: Decimal = ZERO,
@@ -83,7 +83,7 @@ class Rates:
         """The rates of an entry: the price fields of the source, in US dollars per unit, their numbers as text.
 
         entry: `ModelPrice.rates`, or an entry of a price file read without floats; ints and Decimals are taken too.
-        provider: slug, or provider. source_provider, mode: of the model; where empty, `litellm_provider` (else the slug) and
+        provider: slug, or provider. source_provider, mode: of the model; None or "": `litellm_provider` (else the slug) and
         `mode` of the entry. key: of the model, where rules look at its name. discount_percent, margin_percent: in percent;
         margin_fixed: US dollars per call. Raises BadRate for what is no rate, a float among it.
         """
