@@ -16,6 +16,7 @@ _NAMES = re.compile(
     r"(password|passwd|secret|token|private_?key|api_?key|credential|credentials|authorization|cookie)(_hash)?\Z",
     re.IGNORECASE | re.ASCII,
 )
+_PRICES = re.compile(r"cost_per_([a-z]+_)?token\Z", re.IGNORECASE | re.ASCII)
 # Ours keep their public prefix, which names the key without opening anything. A token is found inside a longer word too
 # (`old_cpk_live_…_backup`); those whose beginning is a common syllable need a border before them.
 _TEXTS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -41,8 +42,9 @@ _SUSPICIOUS = re.compile(
 
 @lru_cache(maxsize=1024)
 def names_a_secret(name: str) -> bool:
-    """Whether a column or key of that name holds a secret: `client_secret` does, `prompt_tokens` does not."""
-    return _NAMES.search(name) is not None
+    """Whether a column or key of that name holds a secret: `client_secret` does; `prompt_tokens` and
+    `input_cost_per_token` do not."""
+    return _NAMES.search(name) is not None and _PRICES.search(name) is None
 
 
 def clean(text: str) -> str:

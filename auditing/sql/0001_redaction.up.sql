@@ -19,7 +19,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION cp_names_a_secret(name text) RETURNS boolean LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN name ~* '(password|passwd|secret|token|private_?key|api_?key|credential|credentials|authorization|cookie)(_hash)?$';
+    RETURN name ~* '(password|passwd|secret|token|private_?key|api_?key|credential|credentials|authorization|cookie)(_hash)?$'
+        AND name !~* 'cost_per_([a-z]+_)?token$';
 
 -- A JSON value without secrets at any depth; keys in `columns` are secret too.
 CREATE FUNCTION cp_redact(value jsonb, columns text[] DEFAULT '{}') RETURNS jsonb
@@ -35,6 +36,7 @@ BEGIN
             RETURN (SELECT coalesce(jsonb_object_agg(key, CASE
                         WHEN jsonb_typeof(item) <> 'null' AND (key = ANY (columns) OR cp_names_a_secret(key))
                             THEN '"[redacted]"'::jsonb
+                        WHEN jsonb_typeof(item) IN ('null', 'boolean', 'number') THEN item  -- most columns: spare them the call
                         ELSE cp_redact(item, columns) END), '{}')
                     FROM jsonb_each(value) AS e(key, item));
         ELSE

@@ -9,7 +9,8 @@ CREATE FUNCTION cp_audit_value(value jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE
         '$sha256', encode(sha256(convert_to(value::text, 'UTF8')), 'hex'), '$bytes', octet_length(value::text)) END;
 
 CREATE FUNCTION cp_audit_values(row_ jsonb, columns text[]) RETURNS jsonb LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN (SELECT coalesce(jsonb_object_agg(key, cp_audit_value(item)), '{}') FROM jsonb_each(cp_redact(row_, columns)) AS e(key, item));
+    RETURN CASE WHEN octet_length(row_::text) <= 8192 THEN cp_redact(row_, columns) ELSE (
+        SELECT coalesce(jsonb_object_agg(key, cp_audit_value(item)), '{}') FROM jsonb_each(cp_redact(row_, columns)) AS e(key, item)) END;
 
 CREATE FUNCTION cp_audit_write(
     watched text, op text, subject jsonb, identity jsonb, before_ jsonb, after_ jsonb, details_ jsonb

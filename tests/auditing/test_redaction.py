@@ -60,11 +60,11 @@ TEXTS = {
 SECRET_NAMES = [
     "password", "Password", "db_password", "passwd", "client_secret", "secret", "token", "access_token", "refresh-token",
     "private_key", "privateKey", "api_key", "apikey", "API_KEY", "credential", "credentials", "authorization", "Cookie",
-    "password_hash", "token_hash", "x-api_key",
+    "password_hash", "token_hash", "x-api_key", "cost_token", "input_cost_per_token_secret",
 ]  # fmt: skip
 PLAIN_NAMES = [
     "prompt_tokens", "api_key_id", "tokens", "secrets", "passwords", "tokenizer", "key", "keys", "", "name", "secret_id",
-    "password_changed_at", "cookies", "token\n", "hash",
+    "password_changed_at", "cookies", "token\n", "hash", "input_cost_per_token", "output_cost_per_reasoning_token",
 ]  # fmt: skip
 
 
