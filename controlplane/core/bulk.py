@@ -79,6 +79,27 @@ def copy_rows(
     return CopyResult(inserted, len(fresh) - inserted, given - len(fresh))
 
 
+def update_rows(
+    model: type[models.Model], columns: Sequence[str], rows: Iterable[Sequence[Any]], using: str | None = None
+) -> int:
+    """Set columns (database names, "id" among them) of the rows of `model` that have these ids. Returns how many there
+    were. Raises BadRow, with nothing written."""
+    alias = using or router.db_for_write(model)
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        stage(cursor, "cp_staged", model._meta.db_table, columns, rows)
+        cursor.execute(
+            sql.SQL("UPDATE {} AS t SET {} FROM cp_staged AS s WHERE t.id = s.id").format(
+                sql.Identifier(model._meta.db_table),
+                sql.SQL(", ").join(
+                    sql.SQL("{0} = s.{0}").format(sql.Identifier(name)) for name in columns if name != "id"
+                ),
+            )
+        )
+        count: int = cursor.rowcount
+        cursor.execute("DROP TABLE cp_staged")
+    return count
+
+
 def stage(
     cursor: CursorWrapper,
     name: str,

@@ -104,7 +104,8 @@ class Progress:
         share = min(done / self._total, 1) if self._total else 0.0
         if self._drawn:
             bar = "█" * int(share * 30)
-            self._stream.write(f"\r\x1b[K{self._name} {bar:<30} {share:4.0%} {rate}", ending="")
+            left = f", {(moment - self._began) * (1 - share) / share:.0f} s left" if share else ""
+            self._stream.write(f"\r\x1b[K{self._name} {bar:<30} {share:4.0%} {rate}{left}", ending="")
         else:
             self._stream.write(f"{self._name}: {f'{share:.0%}, ' if self._total else ''}{rate}")
         self._stream.flush()

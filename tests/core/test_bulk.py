@@ -5,7 +5,7 @@ from django.db import IntegrityError, connection, transaction
 
 from auditing.models import InferenceRequest
 from catalog.models import Provider
-from controlplane.core.bulk import BadRow, copy_rows
+from controlplane.core.bulk import BadRow, copy_rows, update_rows
 from controlplane.core.ids import uuid7
 from tests.factories import ProviderFactory
 
@@ -127,3 +127,25 @@ def test_a_copy_leaves_no_table_behind():
 
 def test_copy_goes_through_the_parent_of_a_log():
     assert copy_rows(InferenceRequest, ("id", "created_at"), []).inserted == 0
+
+
+def test_columns_of_rows_that_are_there_are_set_and_others_are_left():
+    one, two = ProviderFactory(name="One", notes="kept"), ProviderFactory(name="Two")
+
+    count = update_rows(Provider, ("id", "name", "metadata"), [(one.pk, "New", {"n": 1}), (uuid7(), "Nobody", {})])
+
+    one.refresh_from_db()
+    two.refresh_from_db()
+    assert count == 1
+    assert (one.name, one.metadata, one.notes, two.name) == ("New", {"n": 1}, "kept", "Two")
+
+
+def test_an_update_the_database_cannot_take_is_told_by_number_and_changes_nothing():
+    one = ProviderFactory(name="One")
+
+    with pytest.raises(BadRow, match="Row 2"):
+        update_rows(Provider, ("id", "name"), [(one.pk, "New"), ("no id", "x")])
+    update_rows(Provider, ("id", "name"), [])
+
+    one.refresh_from_db()
+    assert one.name == "One"
