@@ -157,3 +157,33 @@ class UsageError(CatalogError):
     def __init__(self, code: str, field: str = "", found: str = "") -> None:
         self.field = field
         super().__init__(code, f"{field}: {found} {self.messages[code]}" if field else self.messages[code])
+
+
+class PriceRefused(CatalogError):
+    """A price that is not set as it was asked for: `bad_rate`, `negative_rate`, `too_many_places`, `unknown_rate`,
+    `no_rate`, `missing_reason`, `ten_times_off`."""
+
+    code = "bad_rate"
+    messages: ClassVar[dict[str, str]] = {
+        "bad_rate": "A rate is a number in US dollars per unit. Give one.",
+        "negative_rate": "A rate is 0 or more. Give one that is.",
+        "too_many_places": "A rate has at most 30 decimal places. Round it.",
+        "unknown_rate": "No rule prices by a field of this name. Look the name up in docs/price-files.md.",
+        "no_rate": "A price without any rate prices nothing. Give one, or end the price that is there.",
+        "missing_reason": "A price that begins in the past needs a reason. Say why.",
+        "ten_times_off": "A rate is ten times another one, or a tenth. Look whether the unit is right, then confirm it.",
+    }
+
+
+class ImportRefused(CatalogError):
+    """A price file that is not imported: `import_unreadable`, `import_invalid`, `import_shrink`, `import_stale`,
+    `import_running`."""
+
+    code = "import_invalid"
+    messages: ClassVar[dict[str, str]] = {
+        "import_unreadable": "The price file cannot be read. The message says where; nothing was changed.",
+        "import_invalid": "The price file, or what was asked for, cannot be imported. Mend what the message names.",
+        "import_shrink": "Too many models would go, or lose their price. Look whether the file is whole; allow it if so.",
+        "import_stale": "Models or prices have changed since this diff was made. Look at a new one, then apply that.",
+        "import_running": "Another import is being applied. Wait for its end, then try again.",
+    }
