@@ -47,6 +47,7 @@ MENU: tuple[Entry, ...] = (
     _list_of("Tenancy", "Users", "cp_tenants", "user", "users"),
     _list_of("Tenancy", "App access", "cp_tenants", "userapp", "access"),
     _list_of("Tenancy", "API keys", "cp_tenants", "apikey", "key"),
+    _list_of("Tenancy", "Refresh token families", "cp_tenants", "refreshfamily", "clock"),
     _list_of("Governance", "Policies", "cp_policies", "policy", "shield"),
     _list_of("Governance", "Audit log", "cp_auditing", "auditlog", "log"),
     _list_of("Models", "Providers", "cp_catalog", "provider", "cloud"),

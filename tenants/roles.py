@@ -27,6 +27,7 @@ def _permissions(actions: str, models_: str) -> frozenset[str]:
 
 _TENANCY = "cp_tenants.app cp_tenants.branch cp_tenants.user cp_tenants.userapp cp_tenants.apikey"
 _KEYS = frozenset(f"cp_tenants.{verb}_apikey" for verb in ("issue", "rotate", "revoke"))
+_SESSIONS = frozenset({"cp_tenants.view_refreshfamily", "cp_tenants.revoke_refreshfamily"})
 _GOVERNANCE = "cp_policies.policy"
 _CATALOG = "cp_catalog.provider cp_catalog.aimodel cp_catalog.modelalias"
 _USAGE = "cp_auditing.inferencerequest cp_auditing.inflightrequest"
@@ -36,6 +37,7 @@ _VIEWER = _permissions("view", f"cp_tenants.app {_GOVERNANCE} {_CATALOG} cp_audi
 _ADMIN = (
     _permissions("view add change", f"{_TENANCY} {_GOVERNANCE} cp_catalog.modelalias")
     | _KEYS
+    | _SESSIONS
     | _permissions("view", f"cp_tenants.tenant {_CATALOG} {_USAGE} {_LOG}")
 )
 
@@ -43,7 +45,9 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     Role.OWNER: _ADMIN,
     Role.ADMIN: _ADMIN,
     Role.DEVELOPER: _KEYS | _permissions("view", f"cp_tenants.app cp_tenants.apikey {_GOVERNANCE} {_CATALOG} {_USAGE}"),
-    Role.AUDITOR: _permissions("view", f"cp_tenants.tenant {_TENANCY} {_GOVERNANCE} {_CATALOG} {_USAGE} {_LOG}"),
+    Role.AUDITOR: _permissions(
+        "view", f"cp_tenants.tenant cp_tenants.refreshfamily {_TENANCY} {_GOVERNANCE} {_CATALOG} {_USAGE} {_LOG}"
+    ),
     Role.BILLING: _permissions("view", f"{_CATALOG} {_USAGE}"),
     Role.VIEWER: _VIEWER,
     Role.OPERATOR: frozenset(),

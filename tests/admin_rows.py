@@ -13,7 +13,7 @@ from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequ
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.ids import now
 from policies.models import Policy
-from tenants.models import APIKey, App, Branch, Tenant, User, UserApp
+from tenants.models import APIKey, App, Branch, RefreshFamily, RefreshToken, Tenant, User, UserApp
 from tests.policies.world import World
 
 
@@ -32,6 +32,10 @@ def _access(world, n):
 def _model(world, n):
     provider, _ = Provider.objects.get_or_create(slug=f"{world.slug}-models", defaults={"name": "Models"})
     return AIModel.objects.create(provider=provider, key=f"{world.slug}-model-{n}", name=f"model-{n}")
+
+
+def _family(world, n):
+    return RefreshToken.objects.issue(_user(world, f"session-{n}"), client=f"laptop {n}").family
 
 
 def _alias(world, n):
@@ -98,6 +102,7 @@ MAKE = {
     User: _user,
     UserApp: _access,
     APIKey: _key,
+    RefreshFamily: _family,
     Policy: lambda world, n: world.policy("budget", name=f"policy {n}", app=world.app(), user=world.user()),
     Provider: lambda world, n: Provider.objects.create(slug=f"{world.slug}-{n}", name=f"Provider {n}"),
     AIModel: _model,

@@ -21,7 +21,7 @@ from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequ
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.admin import WritableModelAdmin
 from policies.models import Policy
-from tenants.models import APIKey, App, Branch, Tenant, User, UserApp
+from tenants.models import APIKey, App, Branch, RefreshFamily, Tenant, User, UserApp
 from tests.admin_rows import LOGS, MAKE, Page, make
 from tests.policies.world import World
 
@@ -152,6 +152,7 @@ SOUGHT = {
     User: lambda row: row.email,
     UserApp: lambda row: row.user.email,
     APIKey: lambda row: row.secrets.get().kid,
+    RefreshFamily: lambda row: row.user.email,
     Policy: lambda row: row.name,
     Provider: lambda row: row.slug,
     AIModel: lambda row: row.key,

@@ -229,7 +229,7 @@ def confirmed_action(
     command: str,
     past: str,
     explain: str,
-    perform: Callable[[Any, HttpRequest, str], None],
+    perform: Callable[[Any, HttpRequest, str], object],
     offered: Callable[[Any], bool] = lambda row: True,
     preview: Callable[[Sequence[Any]], list[tuple[str, str]]] | None = None,
     danger: bool = False,

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tenants.admin import key, tenant, user
+from tenants.admin import access, key, refresh, tenant, user
 
-__all__ = ["key", "tenant", "user"]
+__all__ = ["access", "key", "refresh", "tenant", "user"]

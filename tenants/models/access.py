@@ -33,11 +33,18 @@ class UserAppManager(models.Manager["UserApp"]):
                 access.refresh_from_db()
         return access
 
-    def revoke(self, app: App, user: User, reason: str = "", by: str = "") -> bool:
-        """End an access. False: there was none that was active."""
+    def revoke(self, app: App, user: User, reason: str = "", by: str = "", keys: bool = False) -> bool:
+        """End an access. False: there was none that was active. keys: revoke the user's keys in the app too.
+
+        Raises reason_required where keys are to be revoked without one.
+        """
         active = self.filter(tenant_id=app.tenant_id, user=user, app=app, status=UserApp.Status.ACTIVE)
+        if keys and not reason.strip():
+            raise TenantsError("reason_required")
         with audit_context(reason=reason):
             ended = active.update(status=UserApp.Status.REVOKED, revoked_at=now(), revoked_by=by, reason=reason)
+            for key in user.keys_in(app) if keys else ():
+                key.revoke(reason, by=by)
         return bool(ended)
 
 

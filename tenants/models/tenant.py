@@ -201,9 +201,9 @@ class App(Lifecycle):
         granted: UserApp = self.accesses.model.objects.grant(self, user, role, by)
         return granted
 
-    def revoke(self, user: User, reason: str = "", by: str = "") -> bool:
-        """End a user's access. False: there was none."""
-        ended: bool = self.accesses.model.objects.revoke(self, user, reason, by)
+    def revoke(self, user: User, reason: str = "", by: str = "", keys: bool = False) -> bool:
+        """End a user's access. False: there was none. keys: revoke `user.keys_in(app)` too; else they go on."""
+        ended: bool = self.accesses.model.objects.revoke(self, user, reason, by, keys)
         return ended
 
 

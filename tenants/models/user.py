@@ -323,6 +323,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         """The apps this user has access to."""
         return App.objects.filter(accesses__user=self, accesses__status=Status.ACTIVE)
 
+    def keys_in(self, app: App) -> models.QuerySet[Any]:
+        """The live keys of this user in an app: the end of the access leaves them as they are."""
+        keys: models.QuerySet[Any] = self.keys.live().filter(tenant_id=app.tenant_id, app=app)
+        return keys
+
     def deactivate(self, reason: str) -> None:
         """Close the account: no sign-in, its keys are refused, its sessions end. Raises reason_required, last_owner."""
         self._switch(reason, is_active=False)
