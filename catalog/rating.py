@@ -172,7 +172,12 @@ def rerate(
         with transaction.atomic(using=conf.DATABASE), connections[conf.DATABASE].cursor() as cursor:
             if apply:
                 adjusting.lock(cursor, {row.tenant_id for row in rows})
-            due = list(_due(rows, adjusting.booked(cursor, [row.pk for row in rows]), reason, result))
+            booked = adjusting.booked(cursor, [row.pk for row in rows])
+            if (
+                status == "unpriced"
+            ):  # here, for a page at a time: a join would read all that was priced before, for each page
+                rows = [row for row in rows if row.pk not in booked or not booked[row.pk].priced]
+            due = list(_due(rows, booked, reason, result))
             if apply:
                 adjusting.insert(cursor, [adjustment for _, adjustment in due])
                 _record(due, reason, actor)
@@ -197,8 +202,6 @@ def _requests(
         rows = rows.filter(provider=provider)
     if tenant is not None:
         rows = rows.for_tenant(tenant)
-    if status == "unpriced":
-        return rows.unpriced()
     return rows if status is None else rows.filter(pricing_status=status)
 
 

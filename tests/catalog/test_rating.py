@@ -21,6 +21,7 @@ from auditing.models import AuditLog, InferenceRequest
 from catalog.models import AIModel, ModelPrice, Provider
 from catalog.rating import price_row, rerate, rerate_unpriced, unpriced
 from controlplane.core import partitions
+from controlplane.core.caches import CacheUnavailable, invalidation
 from controlplane.core.ids import now, uuid7
 from tenants.scope import tenant_scope
 from tests.factories import (
@@ -287,6 +288,30 @@ def test_an_alias_that_was_asked_for_does_not_price_a_call(acme, gpt, openai):
     ModelAliasFactory(tenant=acme, alias="quick", model=other)
 
     assert total_of(acme, requested_model="quick") == CHEAPLY
+
+
+def test_a_call_is_priced_though_the_cache_has_no_connection(acme, gpt, settings):
+    price(gpt)
+    invalidation.stop()
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "DATABASE_DIRECT_URL": "postgresql:///none?host=/nowhere"}
+    with pytest.raises(CacheUnavailable):
+        AIModel.objects.resolve("gpt-5.6")
+
+    fact = call(acme)
+    invalidation.stop()
+
+    assert fact.cost == CHEAPLY
+
+
+def test_a_cost_beyond_all_bounds_is_not_booked(acme, gpt, caplog):
+    price(gpt, {"input_cost_per_token": "1000000", "output_cost_per_token": "0"})
+    fact = fact_of(acme, prompt_tokens=2_000_000)
+
+    result = again()
+
+    assert (call(acme, usage=Reported(prompt_tokens=2_000_000)).pricing_status, result.unknown) == ("unpriced", 1)
+    assert requests.filter(pk=fact.pk).unpriced().exists()
+    assert "keeps its cost" in caplog.text
 
 
 def test_each_name_is_looked_up_once_in_a_batch(acme, globex, gpt):
