@@ -13,7 +13,7 @@ from catalog.pricing.costs import EXACT
 from catalog.pricing.families import read_own
 from catalog.pricing.markup import Markup, Uplifts, read_markup, read_uplifts
 from catalog.pricing.offpeak import OffPeak, read_off_peak
-from catalog.pricing.prices import CR, CW, TIERS, ZERO, I, O, Prices, Rate, half, read_prices
+from catalog.pricing.prices import CR, CW, CW_1H, CW_12H, TIERS, ZERO, I, O, Prices, Rate, half, read_prices
 from catalog.pricing.sheets import read_plan, read_rows
 from catalog.pricing.tokens import TokenRates
 from catalog.pricing.tools import ToolRates, read_search, read_tools
@@ -38,6 +38,8 @@ _KIND_OF = {
 }
 _WALL_CLOCK_MODES = frozenset({"", "chat", "completion", "responses", "embedding", "audio_transcription"})
 _DECISIONS = "_decisions"
+_LONG_WRITES = (f"{CW_1H}_above_", f"{CW_12H}_above_")
+"""A service tier has none of these rates, unless it states them: even one without any rate of its own differs from none."""
 
 
 class ProviderLike(Protocol):
@@ -153,7 +155,7 @@ class _Reader:
             plans={
                 tier: read_plan(prices, tier, rows, off_peak, inclusive=self.inclusive)
                 for tier in ("", *TIERS)
-                if not tier or any(name.endswith(f"_{tier}") for name in prices)
+                if not tier or any(name.endswith(f"_{tier}") or name.startswith(_LONG_WRITES) for name in prices)
             },
             off_peak=off_peak,
             batch=batch,

@@ -19,7 +19,7 @@ _TIER_OF = {"fast": "priority", **{tier: tier for tier in TIERS}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRates:
-    """What tokens cost by a price. plans: by service tier, "" for none and for those without fields of their own.
+    """What tokens cost by a price. plans: by service tier, "" for none and for those that differ in nothing.
 
     search: what a web search costs, by size of its context (low, medium, high). own: the plan of a family that looks its
     rates up in another way. wall_clock: what a second costs, where only time counts.

@@ -227,6 +227,17 @@ def test_long_writes_move_to_the_rate_above_a_threshold_only_if_it_is_stated_for
     assert priority == {"cache_write_1h": (1, 6), "cache_write_12h": (1, 9)}
 
 
+@pytest.mark.parametrize("name", [CW_1H, CW_12H])
+def test_long_writes_of_a_tier_without_any_rate_of_its_own_stay_below_the_threshold(name):
+    entry = {name: "3", f"{name}_above_1k_tokens": "4", f"{I}_above_1k_tokens": "2"}
+    used = {"cache_write_1h_tokens": 1} if name == CW_1H else {"cache_write_12h_tokens": 1}
+    (kind,) = (count.removesuffix("_tokens") for count in used)
+
+    tiers = [written(entry, 1001, service_tier=tier, **used)[kind] for tier in ("", "auto", "priority", "flex")]
+
+    assert tiers == [(1, 4), (1, 4), (1, 3), (1, 3)]
+
+
 def test_a_rate_of_long_writes_alone_makes_a_threshold():
     assert written({CW_1H: "3", f"{CW_1H}_above_1k_tokens": "4"}, 1001, cache_write_1h_tokens=1)["cache_write_1h"] == (
         1,
