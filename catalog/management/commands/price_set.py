@@ -8,11 +8,11 @@ from django.db.models.functions import Lower
 
 from auditing.context import audit_context, command_actor
 from catalog.checking import said
+from catalog.commands import tenant_or_none
 from catalog.errors import UnknownModel
 from catalog.models import AIModel
 from catalog.setting import set_price
 from controlplane.core import commands
-from tenants.commands import tenant_by_slug
 
 PER_MILLION = {
     "input": "input_cost_per_token",
@@ -76,7 +76,7 @@ class Command(commands.Command):
         with audit_context(actor=command_actor(self.name), reason=options["reason"]):
             price = set_price(
                 model_by_key(key), rates,
-                tenant=tenant_by_slug(options["tenant"]) if options["tenant"] else None,
+                tenant=tenant_or_none(options["tenant"]),
                 effective_from=options["start"], reason=options["reason"], fresh=options["fresh"], confirmed=options["confirm"],
                 **{name: value for name, value in terms.items() if value is not None},
             )  # fmt: skip

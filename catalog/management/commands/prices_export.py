@@ -10,11 +10,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from catalog.commands import tenant_or_none
 from catalog.exporting import export
 from catalog.importing import to_json
 from controlplane.core import commands
 from controlplane.core.commands import COULD_NOT_RUN
-from tenants.commands import tenant_by_slug
 
 
 class Command(commands.Command):
@@ -31,7 +31,7 @@ class Command(commands.Command):
         parser.add_argument("--json", action="store_true", help="what was written as one JSON object, for scripts")
 
     def handle(self, *args: Any, file: Path | None, **options: Any) -> None:
-        tenant = tenant_by_slug(options["tenant"]) if options["tenant"] else None
+        tenant = tenant_or_none(options["tenant"])
         found = export(options["at"], tenant, unlisted=options["unlisted"])
         text = written(found)
         if file is None:

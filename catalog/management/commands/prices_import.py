@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from auditing.context import audit_context, command_actor
+from catalog.commands import tenant_or_none
 from catalog.errors import ImportRefused
 from catalog.importing import Diff, describing, plan, read, read_bundled
 from catalog.importing.applying import DEFAULT_SOURCE
@@ -14,7 +15,6 @@ from catalog.importing.bundled import SOURCE as BUNDLED
 from catalog.models import PriceImport
 from controlplane.core import commands
 from controlplane.core.commands import COULD_NOT_RUN, REFUSED
-from tenants.commands import tenant_by_slug
 
 
 class Command(commands.Command):
@@ -85,7 +85,7 @@ class Command(commands.Command):
             parsed,
             source=options["source"] or (BUNDLED if file is None else DEFAULT_SOURCE),
             source_version=options["source_version"] or version,
-            tenant=tenant_by_slug(options["tenant"]) if options["tenant"] else None,
+            tenant=tenant_or_none(options["tenant"]),
             effective_from=options["effective_from"],
             threshold=options["threshold"],
         )
