@@ -14,7 +14,7 @@ from catalog.errors import PriceRefused
 from catalog.importing.fields import is_priced
 from catalog.importing.mapping import plain
 from catalog.importing.reading import Number
-from catalog.importing.validating import rate_faults
+from catalog.importing.validating import rate_faults, unfit
 from catalog.models import AIModel, ModelPrice
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
@@ -40,6 +40,8 @@ def set_price(
     as do discount_percent, margin_percent and margin_fixed (terms); fresh: none stays. confirmed: also if a rate is ten
     times, or a tenth, of the one it replaces or of the list price. Raises PriceRefused.
     """
+    if why := unfit(effective_from):
+        raise PriceRefused("bad_time", why)
     start = effective_from or now()
     if effective_from and effective_from < now() and not reason.strip():
         raise PriceRefused("missing_reason")

@@ -17,6 +17,7 @@ from catalog.importing.comparing import compare
 from catalog.importing.diffing import MANUAL, Comparison, Conditions
 from catalog.importing.held import snapshot
 from catalog.importing.parsing import Parsed
+from catalog.importing.validating import unfit
 from catalog.importing.writing import Writer
 from catalog.models import PriceImport
 from controlplane.core.conf import conf
@@ -99,8 +100,8 @@ def plan(
     """
     if not 0 < len(source) <= 100 or source == MANUAL or len(source_version) > 200:
         raise _invalid(f"{source[:100]!r} cannot be the source: it has 1 to 100 characters, and is not {MANUAL}.")
-    if effective_from is not None and effective_from.tzinfo is None:
-        raise _invalid("The time from which the prices hold has no time zone. Add one.")
+    if why := unfit(effective_from):
+        raise _invalid(why)
     if not threshold.is_finite() or not 0 <= threshold < 10**6:
         raise _invalid("The threshold is a number of percent from 0 on. Choose another one.")
     version = source_version or parsed.sha256[:12]

@@ -81,6 +81,7 @@ def parse(data: bytes, name: str) -> Parsed:
     places: dict[str, tuple[int, str]] = {}
     issues: list[Issue] = []
     meta: dict[str, Any] = {}
+    blocked: set[str] = set()
     lines = _Lines(text)
     for member in found:
         line = lines.at(member.at)
@@ -93,13 +94,13 @@ def parse(data: bytes, name: str) -> Parsed:
             places[member.name] = line, text[member.at : member.end]
             faults += [*warnings, *_large(entries[member.name])]
         issues += _issues(name, text, line, member, faults)
-    blocked = frozenset(issue.key for issue in issues if issue.severity == "error")
-    for key in blocked & entries.keys():
-        del entries[key]
+        if any(fault.blocks for fault in faults):
+            blocked.add(member.name)
+            entries.pop(member.name, None)
     if not entries and not blocked:
         raise ImportRefused("import_invalid", f"{name} has no model in it. Check what it is.")
     digest = hashlib.sha256(data).hexdigest()
-    return Parsed(name, digest, len(data), began, entries, places, blocked, tuple(issues), meta)
+    return Parsed(name, digest, len(data), began, entries, places, frozenset(blocked), tuple(issues), meta)
 
 
 def _repeated(names: Iterable[str]) -> set[str]:
@@ -164,8 +165,10 @@ def _shown(value: Any) -> str:
 
 
 def _safe(text: str) -> str:
-    """Text that can be stored and shown, whatever a file says."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+    """Text that can be stored and shown on a terminal, whatever a file says."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 class _Lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -96,8 +97,7 @@ def _members(text: str, at: int) -> Iterator[Member]:
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built = dict(pairs)
         if len(built) < len(pairs):
-            names = [name for name, _ in pairs]
-            repeated.extend(name for name in built if names.count(name) > 1)
+            repeated.extend(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         return built
 
     decoder = json.JSONDecoder(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,9 @@ MAX_BYTES = 64 * 1024
 RATE_LIMIT = Decimal(10) ** 10
 DEAR_TOKEN = Decimal("0.01")
 
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""Between these a price may begin: the database takes times that Python cannot read back, and a price never goes."""
+
 ERRORS = (
     "not_an_object", "missing_provider", "bad_rate", "negative_rate", "too_many_places", "bad_tier_table", "bad_window",
     "key_collision", "duplicate_key", "missing_name", "name_too_long", "bad_value", "too_large", "alias_taken", "unknown_model",
@@ -40,6 +44,13 @@ _HOURS = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _WEEKDAYS = frozenset([*map(str, range(1, 8)), *_DAYS, *(day[:3] for day in _DAYS)])
 _TEXT_MODES = ("", "chat", "completion", "responses")
+
+
+def unfit(start: datetime | None) -> str:
+    """Why a price cannot begin at this instant; "" if it can. None: now."""
+    if start is None or (start.tzinfo is not None and EARLIEST <= start < LATEST):
+        return ""
+    return "A price begins between 2000 and 2200, at a time with a time zone. Choose another time."
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +104,13 @@ def _names(key: str, value: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("missing_name", "", key, "A model needs a name.")
     if len(key) > MAX_NAME:
         yield Fault("name_too_long", "", f"{key[:40]}…", f"It has {len(key)} characters, {MAX_NAME} fit.")
+    if not key.isprintable():
+        yield Fault("bad_value", "", None, "The key holds a character that cannot be printed.")
     mode = value.get("mode")
     if type(mode) is str and len(mode) > MAX_WORD:
         yield Fault("name_too_long", "mode", f"{mode[:40]}…", f"It has {len(mode)} characters, {MAX_WORD} fit.")
-    if unstorable([key, value]):
-        for name, inner in [("", key), *value.items()]:
+    if unstorable(value):
+        for name, inner in value.items():
             if why := unstorable([name, inner]):
                 yield Fault("bad_value", name, None, why)
 
@@ -109,9 +122,10 @@ def unstorable(value: Any) -> str:
     except ValidationError as error:
         return str(error.message)
     for _, inner in leaves(value, ""):
-        number = decimal(inner) if isinstance(inner, Number) else Decimal(0)
-        if number is None or abs(number.adjusted()) > MAX_DIGITS:
-            return f"{inner[:40]} is no number that can be stored."
+        if isinstance(inner, Number):
+            number = decimal(inner)
+            if number is None or max(abs(number.adjusted()), len(inner)) > MAX_DIGITS:
+                return f"{inner[:40]} is no number that can be stored."
     return ""
 
 

@@ -281,6 +281,8 @@ def test_strict_refuses_the_file_for_one_error():
         {"source": "s" * 101},
         {"source_version": "v" * 201},
         {"effective_from": datetime(2026, 1, 1)},  # noqa: DTZ001 - naive on purpose
+        {"effective_from": datetime(1, 1, 1, tzinfo=UTC)},
+        {"effective_from": datetime.max.replace(tzinfo=UTC)},
         {"threshold": Decimal(-1)},
         {"threshold": Decimal("NaN")},
         {"threshold": Decimal(10**6)},

@@ -144,6 +144,7 @@ def test_a_rate_that_is_ten_times_off_has_to_be_confirmed(model, run, failed):
         ["--tenant", "nobody"],
         ["--from", "2026-01-01T00:00Z", "--input-per-million", "3"], ["--rate", "output_cost_per_image=1e-40"],
         ["--rate", "output_cost_per_image=1e20"], ["--drop", "input_cost"], ["--discount", "101"],
+        ["--from", "0001-01-01T00:00+14:00", "--reason", "x"], ["--from", "9999-12-31T00:00Z"],
     ],
 )  # fmt: skip
 def test_a_price_that_makes_no_sense_is_refused_and_the_old_one_holds_on(model, arguments, failed):

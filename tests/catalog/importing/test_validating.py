@@ -19,8 +19,9 @@ def issues(value, key=KEY):
     return [(issue.code, issue.field) for issue in parsed.issues]
 
 
-def storable(text):
-    return text.encode().count(0) == 0
+def harmless(text):
+    """Whether text does no harm in the database and on a terminal."""
+    return text.encode("utf-8", "replace").decode() == text and text.isprintable()
 
 
 def tiers(*rows, **other):
@@ -91,6 +92,7 @@ BLOCKED = [
     (chat(description="a\x00b"), "bad_value", "description"),
     (chat(description={"deep": ["\ud800"]}), "bad_value", "description"),
     (chat(max_tokens=float("nan")), "bad_value", "max_tokens"),
+    (chat(**{"\x1b[2Jname": "a\x00b"}), "bad_value", "\\x1b[2Jname"),
     (chat(notes="n" * 70_000), "too_large", ""),
     (chat(**{f"supports_{n}_{'x' * 60}": True for n in range(1000)}), "too_large", ""),
 ]  # fmt: skip
@@ -115,13 +117,14 @@ def test_an_error_blocks_its_entry_alone_and_names_the_field(value, code, field)
         ("k" * 201, chat(), "name_too_long"),
         ("a\x00b", chat(), "bad_value"),
         ("half\ud800", chat(), "bad_value"),
+        ("\x1b[2Jclear", chat(), "bad_value"),
     ],
 )
 def test_a_key_that_cannot_be_one_is_an_error(key, value, code):
     parsed = parse(dump({"good": chat(), key: value}), "p.json")
 
     assert [issue.code for issue in parsed.issues] == [code]
-    assert all(storable(text) for issue in parsed.issues for text in (issue.key, issue.field, issue.value, issue.entry))
+    assert all(harmless(text) for issue in parsed.issues for text in (issue.key, issue.field, issue.value))
 
 
 def test_a_number_that_nothing_can_hold_is_an_error():
@@ -133,6 +136,24 @@ def test_a_number_that_nothing_can_hold_is_an_error():
     assert [(issue.key, issue.code) for issue in parsed.issues if issue.severity == "error"] == [
         ("m", "bad_value"), ("n", "bad_value"), ("n", "bad_rate"),
     ]  # fmt: skip
+
+
+def test_a_number_of_thousands_of_digits_is_an_error_and_a_text_of_them_is_none():
+    long = "1." + "0" * 5000
+    text = f'{{"m": {{"litellm_provider": "x", "weight": {long}}}, "n": {{"litellm_provider": "x", "note": "{long}"}}}}'
+
+    parsed = parse(text.encode(), "p.json")
+
+    assert [(issue.key, issue.code, issue.field) for issue in parsed.issues] == [("m", "bad_value", "weight")]
+    assert parsed.entries["n"].columns["extra"] == {"note": long}
+
+
+def test_a_file_that_repeats_a_name_among_very_many_is_read_in_no_time():
+    fields = ", ".join(f'"f{n}": 1' for n in range(100_000))
+
+    parsed = parse(f'{{"m": {{"litellm_provider": "x", {fields}, "f7": 2}}}}'.encode(), "p.json")
+
+    assert ("duplicate_key", "f7") in [(issue.code, issue.field) for issue in parsed.issues]
 
 
 def test_a_key_that_is_there_twice_is_taken_from_neither_and_both_lines_are_named():
