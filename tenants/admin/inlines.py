@@ -94,6 +94,6 @@ class SessionInline(ShownInline):
     def rotated(self, row: Any) -> str:
         return display.instant(row.issued_at)
 
-    @admin.display(description="Ends, unless rotated (UTC)")
+    @admin.display(description="Ends (UTC)")
     def ends(self, row: Any) -> str:
-        return display.instant(row.expires_at)
+        return display.instant(row.revoked_at or row.expires_at)

@@ -50,7 +50,7 @@ class SessionStateFilter(admin.SimpleListFilter):
 
 @admin.register(RefreshFamily)
 class RefreshFamilyAdmin(ModelAdmin):
-    list_display = ("user", "client", "tenant", "state", "generation", "began", "rotated", "ends")
+    list_display = ("user", "client", "tenant", "state", "generation", "begun_on", "rotated", "ends_on")
     list_filter = (SessionStateFilter,)
     search_fields = ("user__email__istartswith", "tenant__slug__exact")
     search_help_text = "E-mail of the user, or slug of the tenant"
@@ -90,7 +90,15 @@ class RefreshFamilyAdmin(ModelAdmin):
     def generation(self, row: Any) -> str:
         return display.number(row.generation)
 
-    @admin.display(description="Began (UTC)", ordering="created_at")
+    @admin.display(description="Began", ordering="created_at")
+    def begun_on(self, row: Any) -> str:
+        return display.day(row.created_at)
+
+    @admin.display(description="Ends")
+    def ends_on(self, row: Any) -> str:
+        return display.day(row.revoked_at or row.expires_at)
+
+    @admin.display(description="Began (UTC)")
     def began(self, row: Any) -> str:
         return display.instant(row.created_at)
 
@@ -100,7 +108,7 @@ class RefreshFamilyAdmin(ModelAdmin):
 
     @admin.display(description="Ends, unless rotated (UTC)")
     def ends(self, row: Any) -> str:
-        return display.instant(row.expires_at)
+        return display.instant(None if row.revoked_at else row.expires_at)
 
     @admin.display(description="Ends at the latest (UTC)")
     def ends_at_last(self, row: Any) -> str:

@@ -39,10 +39,7 @@ def _what_stops(rows: Any) -> list[tuple[str, str]]:
         ("API keys that will be refused", f"{preview.keys:,}"),
         ("Sessions that end", f"{preview.families:,}"),
         ("App accesses that rest", f"{preview.accesses:,}"),
-        (
-            "Keys of apps issued by these people: they go on, and their secrets have been seen. Rotate them",
-            f"{preview.seen_keys:,}",
-        ),
+        ("Keys of apps that they issued: these go on, rotate them", f"{preview.seen_keys:,}"),
     ]
 
 
