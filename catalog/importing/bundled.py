@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from catalog.errors import ImportRefused
@@ -12,6 +12,8 @@ from catalog.models import ModelPrice, PriceImport
 from controlplane.core.conf import conf
 
 SOURCE = "bundled"
+BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
+"""The first instant whose calls can be kept."""
 FILE = Path(__file__).resolve().parent.parent / "data" / "models.json"
 
 
@@ -21,17 +23,19 @@ def read_bundled() -> tuple[Parsed, str]:
     return parsed, str(parsed.meta["about"]["as_of"])
 
 
-def import_bundled(effective_from: datetime | None = None, reason: str = "") -> PriceImport | None:
+def import_bundled() -> PriceImport | None:
     """Import the bundled catalog where there is no price at all. None: there are prices, nothing was done.
 
-    effective_from (aware): from when they hold, None = now; one in the past needs a reason. Running twice at once is fine.
+    Its prices hold from BEGINNING on: no older ones are known, so calls that are imported from elsewhere are priced by them
+    too. Running twice at once is fine.
     """
     prices = ModelPrice.objects.using(conf.DATABASE)
     if prices.exists():
         return None
     parsed, as_of = read_bundled()
     try:
-        return plan(parsed, source=SOURCE, source_version=as_of, effective_from=effective_from).apply(reason=reason)
+        diff = plan(parsed, source=SOURCE, source_version=as_of, effective_from=BEGINNING)
+        return diff.apply(reason=f"Public prices as of {as_of}; no older ones are known")
     except ImportRefused as error:
         if error.code == "import_stale" and prices.exists():
             return None

@@ -11,6 +11,7 @@ from django.db import connections
 
 from auditing.context import audit_context, command_actor
 from auditing.models import AuditLog, InferenceRequest
+from catalog.importing import import_bundled
 from catalog.models import AIModel, ModelAlias, Provider
 from controlplane.core.conf import conf
 from controlplane.core.ids import PLATFORM
@@ -101,7 +102,8 @@ def _last_event() -> str | None:
 
 
 def _make_catalog() -> None:
-    """What is missing of the models; one that is there already stays as it is."""
+    """The bundled prices where there are none, and what is missing of the models; one that is there stays as it is."""
+    import_bundled()
     providers = {
         slug: Provider.objects.get_or_create(slug=slug, defaults={"name": name, "doc_url": url})[0]
         for slug, (name, url) in catalog.PROVIDERS.items()

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
-from catalog.models import AIModel, ModelAlias
+from catalog.models import AIModel, ModelAlias, PriceImport
 from controlplane.core.ids import PLATFORM
 from controlplane.demo import seeding, traffic
 from policies.models import Policy
@@ -91,8 +91,10 @@ def test_every_row_of_the_demo_says_who_made_it_and_why(demo):
     rows = AuditLog.objects.filter(action="create")
 
     assert rows.count() > 100
+    prices = PriceImport.objects.get().reason
     assert set(rows.values_list("actor_type", "actor_id", "reason")) <= {
         ("command", "seed_demo", "demo data"),
+        ("command", "seed_demo", prices),
     } | {("command", "seed_demo", f"rotated with {timedelta(days=1)} grace")}
 
 

@@ -15,6 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from auditing.context import audit_context, command_actor
 from auditing.models import AuditLog
+from catalog.importing import import_bundled
 from controlplane.core import partitions
 from controlplane.core.ids import PLATFORM, now
 from controlplane.devdb.errors import DevdbError, folder_errors
@@ -87,6 +88,8 @@ class Command(BaseCommand):
         if not AuditLog.objects.for_tenant(PLATFORM).with_action("demo.seeded").exists():
             self.say("Demo data: making it …")
             call_command("seed_demo")
+        with audit_context(actor=command_actor("up"), reason="first start"):
+            import_bundled()
         running = announce(folder, listener.getsockname()[1])
         self.say("")
         self.say(f"Open {running.url}")
