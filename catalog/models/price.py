@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
@@ -43,6 +43,7 @@ def _rate(*names: str, what: str) -> models.GeneratedField:
     )
 
 
+_EXACT = Context(prec=100)  # the usual one has 28 digits: rates that differ behind them would be taken for the same
 _PERIOD = (Period("effective_from", "effective_to", RangeBoundary()), RangeOperators.OVERLAPS)
 _OVERLAP = "Another price of this model holds in that time. End it first, or choose another time."
 
@@ -295,7 +296,7 @@ def _by_value(value: Any) -> Any:
         number = Decimal(value) if isinstance(value, str) else None
     except InvalidOperation:
         return value
-    return value if number is None or not number.is_finite() else str(number.normalize() + 0)
+    return value if number is None or not number.is_finite() else str(_EXACT.add(number.normalize(_EXACT), Decimal(0)))
 
 
 @contextmanager

@@ -53,6 +53,15 @@ def test_numbers_written_otherwise_and_fields_in_another_order_change_nothing():
     assert changes(plan(parse(text.encode(), "p"))) == {"m": "unchanged"}
 
 
+def test_a_change_of_the_thirtieth_digit_is_a_change():
+    text = '{"m": {"litellm_provider": "openai", "output_cost_per_second": %s}}'
+    plan(parse((text % "1.00000000000000000000000000001").encode(), "p")).apply()
+
+    found = plan(parse((text % "1.00000000000000000000000000002").encode(), "p"))
+
+    assert changes(found) == {"m": "changed"}
+
+
 def test_ten_edits_are_reported_as_these_ten():
     before = big(200)
     imported(before)
