@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from catalog.models import CAPABILITIES, AIModel, ModelAlias, ModelPrice
+from catalog.units import TOKENS, leaves, number, plain, unit_of
+from controlplane.core.commands import shown
 from tenants.commands import tenant_by_slug
 from tenants.models import Tenant
 
@@ -74,23 +76,22 @@ def price_sheet(price: ModelPrice) -> dict[str, Any]:
         "margin_percent": price.margin_percent,
         "margin_fixed": price.margin_fixed,
         "rates": price.rates,
-        "per_million": {path: per_million(rate) for path, rate in leaves(price.rates) if "_token" in path},
+        "per_million": {
+            path: per_million(number(value)) for path, value in leaves(price.rates) if unit_of(path) is TOKENS
+        },
     }
 
 
-def leaves(rates: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Each number of the rates with its path, as `tiered_pricing.0.input_cost_per_token`."""
-    for name, value in rates.items():
-        inner = dict(enumerate(value)) if isinstance(value, list) else value
-        if isinstance(inner, Mapping):
-            yield from leaves({str(key): each for key, each in inner.items()}, f"{path}{name}.")
-        elif isinstance(inner, str):
-            yield f"{path}{name}", inner
+def per_million(rate: Decimal | None) -> str | None:
+    """A rate per token as people read it, every digit: US dollars per million tokens."""
+    return None if rate is None else plain(TOKENS.shown(rate))
 
 
-def per_million(rate: Decimal | str | None) -> str | None:
-    """A rate per token as people read it, exactly: US dollars per million tokens."""
-    if rate is None:
-        return None
-    shown = f"{Decimal(rate).scaleb(6):f}"
-    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+def rate_lines(rates: Mapping[str, Any], mode: str) -> list[tuple[str, str, str]]:
+    """Each value of the rates: its path, itself as stored, and as people count it, `2.5 per 1M tokens`."""
+    lines = []
+    for path, value in leaves(rates):
+        rate, unit = number(value), unit_of(path, mode)
+        counted = "-" if rate is None or unit is None else f"{plain(unit.shown(rate))} per {unit.per}"
+        lines.append((path, shown(value), counted))
+    return lines

@@ -97,11 +97,14 @@ def test_a_model_is_shown_with_what_is_known_of_it_and_its_price(gpt, acme):
     assert sheet["price"]["id"] == str(price.pk)
     assert sheet["price"]["rates"] == price.rates
     assert sheet["price"]["per_million"] == {
-        "input_cost_per_token": "2", "tiered_pricing.0.output_cost_per_token": "1",
+        "input_cost_per_token": "2", "tiered_pricing[0].output_cost_per_token": "1",
     }  # fmt: skip
     assert told("model_show", "mine", "--tenant", "acme")["aliases"] == ["fast", "mine"]
     shown, _ = run("model_show", "openai/gpt-4o")
-    assert "ocr_cost_per_page" in shown
+    assert ["ocr_cost_per_page", "0.01", "0.01", "per", "page"] in [line.split() for line in shown.splitlines()]
+    assert ["input_cost_per_token", "2e-06", "2", "per", "1M", "tokens"] in [
+        line.split() for line in shown.splitlines()
+    ]
     assert "List price from 2026-01-01 00:00Z" in shown
 
 

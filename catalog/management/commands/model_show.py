@@ -12,8 +12,8 @@ from controlplane.core.commands import instant, shown, table
 
 class Command(BaseCommand):
     help = (
-        "Shows the model that a name means, as a call would find it, with its price: US dollars per million tokens, and each "
-        "rate as it is stored."
+        "Shows the model that a name means, as a call would find it, with its price: each rate as it is stored and as people "
+        "count it, in US dollars per million tokens."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -45,12 +45,10 @@ class Command(BaseCommand):
         if rates is None:
             self.say("It has no price at that time: calls of it are unpriced.")
         else:
-            self._write_price(rates, options["tenant"])
+            self._write_price(rates, row.mode, options["tenant"])
 
-    def _write_price(self, price: dict[str, Any], tenant: str | None) -> None:
+    def _write_price(self, price: dict[str, Any], mode: str, tenant: str | None) -> None:
         whose = f"Price of {tenant}" if price["tenant_id"] else "List price"
         end = f" to {shown(price['effective_to'])}" if price["effective_to"] else ""
         self.stdout.write(f"\n{whose} from {shown(price['effective_from'])}{end}, {price['id']}:\n")
-        million = price["per_million"]
-        lines = [(path, rate, million.get(path, "-")) for path, rate in commands.leaves(price["rates"])]
-        self.stdout.write(table(("rate", "USD per unit", "per million"), lines))
+        self.stdout.write(table(("rate", "USD per unit", "as counted"), commands.rate_lines(price["rates"], mode)))
