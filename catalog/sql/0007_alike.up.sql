@@ -1,7 +1,6 @@
--- Guarantees: models that resemble a text, by key, name for people, or an alias that a tenant may see, are found by indexes
--- (some more than once),
--- with thresholds of their own: a SET of the session that asks does not change them. The planner takes comparing trigrams for
--- as cheap as comparing numbers and would read the whole table, eight times slower.
+-- Guarantees: models that resemble a text, by key, name for people, or an alias that a tenant may see, are found by indexes (some
+-- more than once), with thresholds of their own: a SET of the session that asks does not change them. The planner takes comparing
+-- trigrams for as cheap as comparing numbers and would read the whole table, eight times slower.
 -- See it: SELECT key FROM cp_catalog_aimodel WHERE id IN (SELECT cp_catalog_alike('sonet', NULL));
 -- Searched more often than written: with a list of pending entries, which an import fills, each search would read that list.
 ALTER INDEX aimodel_key_trgm_idx SET (fastupdate = off);
