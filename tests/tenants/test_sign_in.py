@@ -178,10 +178,10 @@ def test_after_five_failures_under_a_name_it_is_429_whether_there_is_one_or_not(
 
 
 def test_a_name_is_counted_in_any_case(client, root):
-    for name in ("root", "ROOT", "Root", "rOOT", "rooT"):
-        sign_in(client, name)
+    for n, name in enumerate(("root", "ROOT", "Root", "rOOT", "rooT")):
+        sign_in(client, name, REMOTE_ADDR=f"192.0.2.{n}")
 
-    assert sign_in(client, "RooT", PASSWORD).status_code == 429
+    assert sign_in(client, "RooT", PASSWORD, REMOTE_ADDR="192.0.2.99").status_code == 429
 
 
 @pytest.mark.parametrize(
