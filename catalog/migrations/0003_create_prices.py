@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 from decimal import Decimal
 
 import django.contrib.postgres.constraints
@@ -583,6 +584,33 @@ class Migration(migrations.Migration):
                 condition=models.Q(catalog.models.fields.PlainRates(models.F("rates"))),
                 name="cp_catalog_modelprice_rates_are_plain",
                 violation_error_message="A rate is a decimal number from 0, as text, in US dollars per unit.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="modelprice",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "effective_from__range",
+                        (
+                            datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC),
+                            datetime.datetime(2200, 1, 1, tzinfo=datetime.UTC),
+                        ),
+                    ),
+                    models.Q(
+                        ("effective_to", None),
+                        (
+                            "effective_to__range",
+                            (
+                                datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC),
+                                datetime.datetime(2200, 1, 1, tzinfo=datetime.UTC),
+                            ),
+                        ),
+                        _connector="OR",
+                    ),
+                ),
+                name="cp_catalog_modelprice_in_our_time",
+                violation_error_message="A price begins and ends between the years 2000 and 2200.",
             ),
         ),
     ]

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Context, Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, Self
@@ -44,6 +44,7 @@ def _rate(*names: str, what: str) -> models.GeneratedField:
 
 
 _EXACT = Context(prec=100)  # the usual one has 28 digits: rates that differ behind them would be taken for the same
+SANE = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 _PERIOD = (Period("effective_from", "effective_to", RangeBoundary()), RangeOperators.OVERLAPS)
 _OVERLAP = "Another price of this model holds in that time. End it first, or choose another time."
 
@@ -212,6 +213,13 @@ class ModelPrice(Remembered):
                 condition=models.Q(effective_to__gte=models.F("effective_from")),
                 name="cp_catalog_modelprice_ends_after_start",
                 violation_error_message="A price cannot end before it begins. Choose a later end, or the beginning to void it.",
+            ),
+            # what the database takes beyond that, Python cannot read back
+            models.CheckConstraint(
+                condition=models.Q(effective_from__range=SANE)
+                & (models.Q(effective_to=None) | models.Q(effective_to__range=SANE)),
+                name="cp_catalog_modelprice_in_our_time",
+                violation_error_message="A price begins and ends between the years 2000 and 2200.",
             ),
             models.CheckConstraint(
                 condition=models.Q(fingerprint__regex="^[0-9a-f]{64}$"), name="cp_catalog_modelprice_fingerprint_is_hex"

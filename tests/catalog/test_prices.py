@@ -100,6 +100,8 @@ def test_a_price_that_ends_where_it_begins_is_void_and_frees_its_time(model):
         ({"discount_percent": 101}, "cp_catalog_modelprice_terms_are_sane"),
         ({"margin_percent": Decimal("9999.5")}, "cp_catalog_modelprice_terms_are_sane"),
         ({"margin_fixed": Decimal("-0.01")}, "cp_catalog_modelprice_terms_are_sane"),
+        ({"effective_from": datetime(1999, 12, 31, tzinfo=UTC)}, "cp_catalog_modelprice_in_our_time"),
+        ({"effective_to": datetime(9999, 1, 1, tzinfo=UTC)}, "cp_catalog_modelprice_in_our_time"),
         ({"fingerprint": "x"}, "cp_catalog_modelprice_fingerprint_is_hex"),
     ],
 )
