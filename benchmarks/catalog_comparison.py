@@ -26,6 +26,7 @@ LEAST_CASES = 100_000
 TOLERANCE = 1e-12
 FILE_SEARCH = 0.0025
 SHOWN = 3
+RATE_ALONE = "a rate that exists is used even beside no text rate"
 
 INPUT_UNITS = (
     "prompt_tokens", "cached_tokens", "cache_write_tokens", "cache_write_5m_tokens", "cache_write_30m_tokens",
@@ -163,6 +164,14 @@ def _deviations(case: Case, part: str) -> Iterator[tuple[str, float]]:
     if part == "tools" and usage.file_searches:
         counted = 0 if case.provider == "azure" or _searched(case) else 1
         yield "each file search counts", FILE_SEARCH * (usage.file_searches - counted)
+    sessions = usage.code_sessions * case.rate("code_interpreter_cost_per_session")
+    if (
+        part == "tools"
+        and sessions
+        and case.provider != "azure"
+        and not any(name.endswith("_per_token") for name in entry)
+    ):
+        yield RATE_ALONE, sessions
     if part == "input" and usage.batch and _missing(entry, "input_cost_per_token_batches"):
         half = case.rate("input_cost_per_token") / 2 * _uplift(case)
         over = half * max(usage.cached_tokens + usage.cache_write_tokens - usage.prompt_tokens, 0)
@@ -179,7 +188,7 @@ def _deviations(case: Case, part: str) -> Iterator[tuple[str, float]]:
     unasked = case.provider not in WITH_RULES and not usage.batch and not entry.get("tiered_pricing")
     textless = not case.rate("input_cost_per_token") and not case.rate("output_cost_per_token")
     if part != "tools" and unasked and textless and not case.theirs.input and not case.theirs.output:
-        yield "a rate that exists is used even beside no text rate", float(getattr(case.ours, part))
+        yield RATE_ALONE, float(getattr(case.ours, part))
 
 
 def _missing(entry: Mapping[str, Any], name: str) -> bool:
