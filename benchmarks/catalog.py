@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import catalog_comparison, catalog_oracle, catalog_speed
+from benchmarks import catalog_comparison, catalog_imports, catalog_lookups, catalog_oracle, catalog_speed
 
 
 def run(prices: Path | None = None) -> bool:
     """prices: a price file; None: the one that LiteLLM ships."""
     file = prices.read_bytes() if prices else catalog_oracle.bundled()
-    results = [catalog_comparison.show(catalog_comparison.compare(file)), catalog_speed.run(file)]
+    results = [
+        catalog_comparison.show(catalog_comparison.compare(file)),
+        catalog_speed.run(file),
+        catalog_imports.run(file),
+        catalog_lookups.run(),
+    ]
     return all(results)
