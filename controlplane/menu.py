@@ -59,6 +59,7 @@ MENU: tuple[Entry, ...] = (
     _list_of("Usage", "Requests", "cp_auditing", "inferencerequest", "list"),
     _list_of("Usage", "In flight", "cp_auditing", "inflightrequest", "clock"),
     _list_of("Usage", "Dead letters", "cp_auditing", "deadletter", "inbox"),
+    Entry("System", "Caches", "controlplane:caches", "cp_core.view_process", "clock"),
     _list_of("System", "Groups", "auth", "group", "users"),
 )
 

@@ -5,7 +5,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from controlplane.pages import groups
+from controlplane.pages import caches, groups
 from controlplane.pages.dashboard import dashboard
 from controlplane.pages.sign_in import sign_in, sign_out
 
@@ -24,6 +24,7 @@ def closed(request: HttpRequest, rest: str) -> HttpResponse:
 # Pages of the roof stand before the admin's own, so the dashboard answers the admin's root.
 pages = [
     path("", admin.site.admin_view(dashboard), name="dashboard"),
+    path("caches/", admin.site.admin_view(caches.show), name="caches"),
     path("login/", sign_in, name="login"),
     path("logout/", sign_out, name="logout"),
     path("r/<path:rest>", admin.site.admin_view(closed), name="closed"),

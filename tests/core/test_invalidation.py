@@ -127,6 +127,13 @@ def test_who_may_not_write_the_log_leaves_his_change_in_it(watched):
     assert log() == [("policy", ONE, 1)]
 
 
+def test_a_login_that_only_reads_may_follow_the_log(watched):
+    rights = "SELECT bool_and(has_column_privilege('cp_reader', 'cp_core_invalidation', c, 'SELECT')), "
+    others = "bool_or(has_table_privilege('cp_reader', 'cp_core_invalidation', 'INSERT, UPDATE, DELETE, TRUNCATE')) "
+
+    assert execute(rights + others + "FROM unnest(ARRAY['xid', 'id', 'kind', 'ref']) c") == [(True, False)]
+
+
 def test_nothing_is_noted_any_more_once_a_table_is_unwatched(watched):
     execute("SELECT cp_cache_unwatch('cp_watched')")
     execute("UPDATE cp_watched SET name = 'x'")

@@ -7,7 +7,8 @@ from datetime import timedelta
 from threading import Barrier, Event, Thread
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from asgiref.sync import sync_to_async
+from django.db import OperationalError, connection, connections, transaction
 
 from controlplane.core.caches import MISSING, invalidation
 from controlplane.core.ids import now
@@ -370,6 +371,7 @@ def test_asynchronous_callers_get_the_same_answers(issued):
             await APIKey.objects.averify("x")
         with pytest.raises(InvalidKey, match="environment"):
             await APIKey.objects.averify(issued.token, environment="test")
+        await sync_to_async(connections.close_all)()
         return missed, hit
 
     missed, hit = asyncio.run(all_of_them())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controlplane.core.caches.connections import Ask, CacheUnavailable
 from controlplane.core.caches.listener import Invalidation, invalidation
-from controlplane.core.caches.processes import Process, flush_everywhere, processes
+from controlplane.core.caches.processes import flush_everywhere
 from controlplane.core.caches.records import MISSING, RecordCache, on_this_thread
 
 __all__ = (
@@ -12,10 +12,8 @@ __all__ = (
     "Ask",
     "CacheUnavailable",
     "Invalidation",
-    "Process",
     "RecordCache",
     "flush_everywhere",
     "invalidation",
     "on_this_thread",
-    "processes",
 )

@@ -26,6 +26,7 @@ class Duties:
         self._clock = clock
         self._known: dict[str, tuple[float, Duty]] = {}
         self._last: list[str] = []
+        self._failing: set[str] = set()
         self.begin()
 
     def begin(self) -> None:
@@ -63,13 +64,16 @@ class Duties:
             self._disconnect()
 
     def run(self, name: str) -> None:
-        """Do a duty now, in this thread; its errors are logged, and it is tried again when it is due."""
+        """Do a duty now, in this thread. What prevents it is logged once, and it is tried again when it is due."""
         try:
             if self._connection is None:
                 self._connection = connect(timeout_s=5)
             self._known[name][1](self._connection)
+            self._failing.discard(name)
         except Exception as error:
-            logger.warning("the duty %s was not done: %s", name, error)
+            if name not in self._failing:
+                logger.warning("the duty %s was not done: %s", name, error)
+            self._failing.add(name)
             self._disconnect()
 
     def load_begins(self, connection: psycopg.Connection[Any]) -> object:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections import deque
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from django.db import connections
@@ -19,8 +16,8 @@ from controlplane.core.conf import conf
 from controlplane.core.ids import now, uuid7
 
 HEARTBEAT, PURGE = 15.0, 60.0
-SILENT, GONE = timedelta(seconds=60), timedelta(minutes=10)
-"""Unseen for so long, a process is shown as silent; then its row goes."""
+GONE = timedelta(minutes=10)
+"""Unseen for so long, a process is taken for ended, and its row goes."""
 
 _WRITE = """
 INSERT INTO cp_core_process (process, host, pid, started_at, seen_at, lease_age_ms, caches)
@@ -57,39 +54,6 @@ class Sweeper:
         self._noted.append((at, xmin))
         if found:
             connection.execute("DELETE FROM cp_core_invalidation WHERE xid < %s::xid8", [found])
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process as it was when it was seen last. age: since then. lease_age: at that time, since its last look at the log."""
-
-    process: UUID
-    host: str
-    pid: int
-    started_at: datetime
-    age: timedelta
-    lease_age: timedelta | None
-    caches: dict[str, dict[str, int]]
-
-    @property
-    def silent(self) -> bool:
-        return self.age >= SILENT
-
-
-def processes() -> list[Process]:
-    """All processes that were seen in the last ten minutes, by host and start."""
-    with connections[conf.DATABASE].cursor() as cursor:
-        cursor.execute(
-            "SELECT process, host, pid, started_at, clock_timestamp() - seen_at, lease_age_ms * interval '1 ms', "
-            "caches::text FROM cp_core_process WHERE seen_at >= now() - make_interval(secs => %s) "
-            "ORDER BY host, started_at, process",
-            [GONE.total_seconds()],
-        )
-        rows = cursor.fetchall()
-    return [
-        Process(process, host, pid, started_at, age, lease_age, json.loads(caches))
-        for process, host, pid, started_at, age, lease_age, caches in rows
-    ]
 
 
 def flush_everywhere() -> None:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models.functions import Now
+
+from controlplane.core.caches.processes import GONE
+
+
+class ProcessQuerySet(models.QuerySet["Process"]):
+    def seen(self) -> Self:
+        """Those of the last ten minutes, by host and start, each with its `age` since it was seen."""
+        age = models.ExpressionWrapper(Now() - models.F("seen_at"), models.DurationField())
+        return self.filter(seen_at__gte=Now() - GONE).annotate(age=age).order_by("host", "started_at", "process")
+
+
+class Process(models.Model):
+    """A process that has caches, as it writes itself down every 15 s (`controlplane.core.caches`).
+
+    Derived and lost in a crash of the server: only the page and the command that show it read it. Unmanaged, because the
+    table is unlogged.
+    """
+
+    SILENT = timedelta(seconds=60)
+
+    process = models.UUIDField(primary_key=True)
+    host = models.TextField()
+    pid = models.IntegerField()
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    lease_age_ms = models.BigIntegerField(null=True)
+    caches = models.JSONField(default=dict)
+
+    objects = ProcessQuerySet.as_manager()
+
+    age: timedelta
+    """Since it was seen; of `seen()`."""
+
+    class Meta:
+        managed = False
+        db_table = "cp_core_process"
+        default_permissions = ("view",)
+        permissions = [("flush_process", "Can empty the caches of every process")]
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has not written for four times as long as it should; it may have ended."""
+        return self.age >= self.SILENT
