@@ -12,6 +12,7 @@ class CatalogConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
     audit_exempt: ClassVar[dict[str, str]] = {
         "PriceImport": "append-only itself: each row is the record of an import",
+        "PriceImportDraft": "waits between two forms; what is applied of it is recorded as a PriceImport",
     }
 
     def ready(self) -> None:

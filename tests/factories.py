@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import factory
 
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
-from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
+from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, PriceImportDraft, Provider
 from controlplane.core.ids import now, uuid7, uuid7_at
 from policies.models import Policy
 from tenants import tokens
@@ -274,6 +275,19 @@ class PriceImportFactory(Factory):
     started_at = factory.LazyFunction(now)
     effective_from = factory.LazyFunction(now)
     threshold = 20
+
+
+class PriceImportDraftFactory(Factory):
+    class Meta:
+        model = PriceImportDraft
+
+    uploaded_by = factory.LazyFunction(lambda: str(uuid7()))
+    name = "prices.json"
+    content = zlib.compress(b"{}")
+    source = "litellm"
+    threshold = 20
+    digest = "0" * 64
+    diff = factory.LazyFunction(lambda: {"entries": [], "issues": []})
 
 
 class ModelPriceFactory(Factory):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
@@ -258,6 +259,23 @@ class ModelFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
         return queryset.filter(model__key=self.value()) if self.value() else queryset
+
+
+class ImportFilter(admin.SimpleListFilter):
+    """Prices that one import made; reached from its page."""
+
+    title = "import"
+    parameter_name = "import"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        chosen = self.used_parameters.get(self.parameter_name)
+        return [(chosen, f"…{chosen[-8:]}")] if chosen else []
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        try:
+            return queryset.filter(price_import=UUID(self.value() or "")) if self.value() else queryset
+        except ValueError:
+            return queryset.none()
 
 
 class OriginFilter(admin.SimpleListFilter):

@@ -12,6 +12,7 @@ from auditing.context import audit_context
 from catalog.admin import cells, entry
 from catalog.admin.filters import (
     ForceFilter,
+    ImportFilter,
     ModelFilter,
     ModelProviderFilter,
     MovedFilter,
@@ -61,7 +62,9 @@ class ModelPriceAdmin(WritableModelAdmin):
     """Prices are set, ended and voided, never changed: the page of one has no input."""
 
     list_display = ("of_model", "whose", "input", "output", "other", "change_shown", "start", "end", "state")
-    list_filter = (ModelFilter, ModelProviderFilter, OwnerFilter, ForceFilter, PriceFilter, OriginFilter, MovedFilter)
+    list_filter = (
+        ModelFilter, ImportFilter, ModelProviderFilter, OwnerFilter, ForceFilter, PriceFilter, OriginFilter, MovedFilter,
+    )  # fmt: skip
     search_fields = ("model__key__icontains", "tenant__slug__exact")
     search_help_text = "A part of the model's key, or the slug of a tenant"
     list_select_related = ("model", "tenant")

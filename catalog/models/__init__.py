@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from catalog.models.draft import PriceImportDraft
 from catalog.models.model import CAPABILITIES, AIModel, ModelAlias
 from catalog.models.price import ModelPrice
 from catalog.models.price_import import PriceImport
@@ -14,5 +15,6 @@ __all__ = [
     "ModelPrice",
     "ModelRecord",
     "PriceImport",
+    "PriceImportDraft",
     "Provider",
 ]
