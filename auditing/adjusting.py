@@ -125,6 +125,14 @@ def _beyond(given: Adjustment, original: dict[str, Any]) -> dict[str, Any]:
     return {name: value if value is None else value - (original[name] or 0) for name, value in counts.items()}
 
 
+def read_reason(text: str) -> str:
+    """A reason as it is kept: cleaned, at most 4,096 characters. Raises ReasonRequired."""
+    reason = clean(text).strip()[:4096]
+    if not reason:
+        raise ReasonRequired
+    return reason
+
+
 def lock(cursor: CursorWrapper, tenant_ids: Iterable[UUID]) -> None:
     """Let nobody else adjust requests of these tenants until the transaction ends, so that sums read now stay true."""
     for tenant in sorted(set(tenant_ids)):
@@ -212,15 +220,12 @@ def _checked(one: Adjustment) -> Adjustment:
     """The adjustment as it can be stored."""
     if one.reason_code not in CODES:
         raise InvalidRow(message=f"The reason code {one.reason_code!r} is unknown: choose from {', '.join(CODES)}.")
-    reason = clean(one.reason).strip()[:4096]
-    if not reason:
-        raise ReasonRequired
     if len(one.key) > 200 or clean(one.key) != one.key:
         raise InvalidRow(message="A key has at most 200 characters, without NUL, lone surrogates and secrets.")
     tokens = {name: count(name, getattr(one, name), signed=True) for name in TOKENS}
     return replace(
         one,
-        reason=reason,
+        reason=read_reason(one.reason),
         cost=money("cost", one.cost, signed=True) or Decimal(0),
         other_units=small_object("other_units", one.other_units, 4096),
         breakdown=small_object("breakdown", one.breakdown, 512),

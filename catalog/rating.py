@@ -16,10 +16,9 @@ from django.db import connections, models, transaction
 from django.db.models.functions import Coalesce
 
 from auditing import adjusting
-from auditing.adjusting import Adjustment, Booked
-from auditing.errors import InvalidRow, ReasonRequired
+from auditing.adjusting import Adjustment, Booked, read_reason
+from auditing.errors import InvalidRow
 from auditing.models import AuditLog, InferenceRequest, InferenceRequestQuerySet
-from auditing.redaction import clean
 from auditing.values import TOKENS, money
 from catalog.errors import CatalogError
 from catalog.pricing import Cost, Usage, cost
@@ -165,22 +164,20 @@ def rerate(
     with the requests looked at. With `apply`, each `page` of requests is booked in one transaction, with an event per tenant in
     the audit log: interrupted, run it again, and the same again books nothing. Raises ReasonRequired, InvalidWindow.
     """
-    if not clean(reason).strip():
-        raise ReasonRequired
+    why = read_reason(reason)
     result = Rerating(apply)
     for rows in _pages(_requests(start, end, model, provider, tenant, status), page):
         with transaction.atomic(using=conf.DATABASE), connections[conf.DATABASE].cursor() as cursor:
             if apply:
                 adjusting.lock(cursor, {row.tenant_id for row in rows})
             booked = adjusting.booked(cursor, [row.pk for row in rows])
-            if (
-                status == "unpriced"
-            ):  # here, for a page at a time: a join would read all that was priced before, for each page
+            if status == "unpriced":
+                # not by a join: for each page it would read all that was priced before
                 rows = [row for row in rows if row.pk not in booked or not booked[row.pk].priced]
-            due = list(_due(rows, booked, reason, result))
+            due = list(_due(rows, booked, why, result))
             if apply:
                 adjusting.insert(cursor, [adjustment for _, adjustment in due])
-                _record(due, reason, actor)
+                _record(due, why, actor)
         if progress:
             progress(result.rows)
     return result

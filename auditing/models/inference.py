@@ -87,9 +87,10 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
     ) -> InferenceRequest:
         """Finish a call that succeeded: one row leaves the calls in flight and one fact is written, or neither.
 
-        usage: read by attribute (lifecycle.Reported shows which). cost: None = unpriced, or an object with `total`,
-        `status`, `price_id`, `breakdown`. Finishing it again alike returns the same fact; differently raises
-        ConflictingDuplicate; a call never started UnknownRequest.
+        usage: read by attribute (lifecycle.Reported shows which). cost: an object with `total`, `status`, `price_id`,
+        `breakdown`; None = the pricer is asked, and what it does not know is unpriced. A call that was given up for lost
+        gets an adjustment. Finishing it again alike returns the same fact; differently raises ConflictingDuplicate; a
+        call never started UnknownRequest.
         """
         end = lifecycle.End("completed", usage=usage, cost=cost, latency_ms=latency_ms, ttft_ms=ttft_ms)
         return self._finish(id, end)

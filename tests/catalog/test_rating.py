@@ -23,6 +23,7 @@ from catalog.rating import price_row, rerate, rerate_unpriced, unpriced
 from controlplane.core import partitions
 from controlplane.core.caches import CacheUnavailable, invalidation
 from controlplane.core.ids import now, uuid7
+from tenants.models import Tenant
 from tenants.scope import tenant_scope
 from tests.factories import (
     AIModelFactory,
@@ -593,6 +594,16 @@ def test_rating_again_says_why(apply):
         again(reason=" ", apply=apply)
 
 
+def test_a_reason_is_kept_without_secrets(acme, gpt):
+    fact_of(acme)
+    price(gpt)
+
+    again(reason=" a\x00 Bearer abcdefghijklmnop ")
+
+    assert requests.get(adjusts__isnull=False).reason == "a\ufffd Bearer [redacted]"
+    assert AuditLog.objects.with_action("requests.rerated").get().reason == "a\ufffd Bearer [redacted]"
+
+
 def test_each_page_and_tenant_leaves_an_event_with_its_figures(acme, globex, gpt):
     price(gpt)
     for n in range(6):
@@ -774,6 +785,15 @@ def test_the_command_shows_what_is_due_and_books_it_when_told(acme, gpt, capsys)
     event = AuditLog.objects.with_action("requests.rerated").get()
     assert (event.actor_type, event.actor_id, event.reason) == ("command", "prices_rerate", "late prices")
     assert "0 of 4 requests were adjusted, by +0 US dollars in all; 3 are right" in command(capsys, "--apply")
+
+
+def test_the_command_tells_tenants_of_one_name_apart(acme, globex, gpt, capsys):
+    Tenant.objects.update(name="Acme")
+    fact_of(acme)
+    fact_of(globex)
+    price(gpt)
+
+    assert command(capsys).count("Acme") == 2
 
 
 def test_the_command_tells_a_script_the_same(acme, globex, gpt, capsys):

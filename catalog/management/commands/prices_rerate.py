@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -66,19 +65,19 @@ def found(slug: str) -> UUID:
 def sums(result: Rerating) -> list[dict[str, Any]]:
     """What is booked and what is due by tenant and model, money as text."""
     names = directory().names("tenant", {tenant for tenant, _ in result.sums})
-    groups = sorted((names.get(tenant, str(tenant)), model, one) for (tenant, model), one in result.sums.items())
+    groups = [(names.get(tenant, str(tenant)), model, one) for (tenant, model), one in result.sums.items()]
     return [
         {
             "tenant": tenant, "model": model, "requests": one.rows, "booked": f"{one.booked:f}", "cost": f"{one.cost:f}",
             "difference": f"{one.difference:+f}",
         }
-        for tenant, model, one in groups
+        for tenant, model, one in sorted(groups, key=lambda group: group[:2])
     ]  # fmt: skip
 
 
 def figures(result: Rerating) -> dict[str, Any]:
-    whole = {name: value for name, value in asdict(result).items() if name != "sums"}
-    return whole | {"difference": f"{result.difference:+f}"}
+    counts = {name: getattr(result, name) for name in ("applied", "rows", "adjusted", "unchanged", "unknown")}
+    return counts | {"difference": f"{result.difference:+f}"}
 
 
 def sentence(result: Rerating) -> str:
