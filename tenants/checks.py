@@ -11,6 +11,14 @@ from django.db import connections
 from controlplane.core.conf import conf
 from tenants import tokens
 
+LIVE = {
+    "secrets": "SELECT s.hash_version, count(*) FROM cp_tenants_apikeysecret s JOIN cp_tenants_apikey k ON k.id = s.key_id "
+    "WHERE s.revoked_at IS NULL AND k.revoked_at IS NULL AND s.hash_version <> ALL (%s) GROUP BY 1 ORDER BY 1",
+    "refresh tokens": "SELECT t.hash_version, count(*) FROM cp_tenants_refreshtoken t "
+    "JOIN cp_tenants_refreshfamily f ON f.id = t.family_id "
+    "WHERE t.used_at IS NULL AND t.expires_at > now() AND f.revoked_at IS NULL AND t.hash_version <> ALL (%s) "
+    "GROUP BY 1 ORDER BY 1",
+}
 SAMPLES = tuple(tokens.new_key(environment).token for environment in ("live", "test"))
 
 
@@ -34,21 +42,19 @@ def check_versions(
     if conf.DATABASE not in (databases or ()):
         return
     connection = connections[conf.DATABASE]
-    if "cp_tenants_apikeysecret" not in connection.introspection.table_names():
+    if "cp_tenants_refreshtoken" not in connection.introspection.table_names():
         return
     listed = sorted(conf.API_KEY_PEPPERS, reverse=True)[:3] or [0]
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT s.hash_version, count(*) FROM cp_tenants_apikeysecret s JOIN cp_tenants_apikey k ON k.id = s.key_id "
-            "WHERE s.revoked_at IS NULL AND k.revoked_at IS NULL AND s.hash_version <> ALL (%s) GROUP BY 1 ORDER BY 1",
-            [listed],
-        )
-        for version, count in cursor.fetchall():
-            yield Error(
-                f"{count} live secrets have digests of version {version}, not listed in API_KEY_PEPPERS: they open nothing.",
-                hint=f"List {version}: again (0: stands for none; the three highest count), or run keys_rehash and rotate.",
-                id="cp_tenants.E001",
-            )
+        for what, statement in LIVE.items():
+            cursor.execute(statement, [listed])
+            for version, count in cursor.fetchall():
+                yield Error(
+                    f"{count} live {what} have digests of version {version}, not listed in API_KEY_PEPPERS: "
+                    "they open nothing.",
+                    hint=f"List {version}: again (0: stands for none; the three highest count), or run keys_rehash and rotate.",
+                    id="cp_tenants.E001",
+                )
 
 
 @register(Tags.security)

@@ -20,6 +20,7 @@ from tenants.errors import InvalidRefreshToken, KeyOperationError, TenantsError
 from tenants.models.fields import Status
 from tenants.models.tenant import Tenant
 from tenants.models.user import User
+from tenants.rehashing import rehash
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,18 @@ class RefreshTokenManager(models.Manager["RefreshToken"]):
         ended = self.purgeable(at)
         _delete_in_batches(self.filter(family__in=ended), actor)
         return _delete_in_batches(ended.filter(tokens=None), actor)
+
+    def versions(self) -> dict[int, int]:
+        """Number of tokens that may still be rotated, by the version of the pepper of their digest."""
+        live = self.filter(used_at=None, expires_at__gt=now(), family__revoked_at=None).values_list("hash_version")
+        return dict(live.annotate(n=models.Count("pk")).order_by("hash_version"))
+
+    def rehash(self, actor: object = None) -> int:
+        """Give every digest without pepper the newest one, spent ones too; returns how many. Raises no_pepper.
+
+        Between two peppers nothing needs to be run: the next token of a family has the newest.
+        """
+        return rehash(self.all(), actor)
 
     def _find(self, token: str) -> RefreshToken:
         if not tokens.well_formed_refresh(token):

@@ -14,6 +14,7 @@ from controlplane.core.ids import now
 from tenants import tokens
 from tenants.errors import KeyOperationError
 from tenants.models.tenant import Tenant
+from tenants.rehashing import rehash
 
 if TYPE_CHECKING:
     from tenants.models.key import APIKey
@@ -78,25 +79,8 @@ class APIKeySecretManager(models.Manager.from_queryset(APIKeySecretQuerySet)):  
         return dict(live.annotate(n=models.Count("pk")).order_by("hash_version"))
 
     def rehash(self, actor: object = None) -> int:
-        """Give every digest without pepper the newest one, a thousand in a transaction; no caller is needed for it.
-
-        Returns how many. Run again after an interruption, it goes on. Raises KeyOperationError("no_pepper").
-        """
-        peppers = conf.API_KEY_PEPPERS
-        if not any(peppers):
-            raise KeyOperationError("no_pepper")
-        newest = max(peppers)
-        done = 0
-        while True:
-            with audit_context(actor=actor, reason=f"digests get pepper {newest}"):
-                plain = self.filter(hash_version=0).select_for_update(skip_locked=True).only("digest")
-                batch = list(plain.order_by("pk")[:1000])
-                for secret in batch:
-                    secret.hash_version, secret.digest = tokens.digests(bytes(secret.digest), peppers)[0]
-                self.bulk_update(batch, ["digest", "hash_version"])
-            done += len(batch)
-            if len(batch) < 1000:
-                return done
+        """Give every digest without pepper the newest one; returns how many. See tenants.rehashing. Raises no_pepper."""
+        return rehash(self.all(), actor)
 
 
 class APIKeySecret(models.Model):

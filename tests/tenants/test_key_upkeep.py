@@ -44,8 +44,11 @@ def test_digests_get_a_pepper_without_their_callers(acme_app):
 
     with peppers(_0="", _1=ONE):
         assert APIKey.objects.verify(issued.token).key_id == issued.key.pk
-        assert run("keys_rehash", "--status") == "Live secrets: 1 of version 0."
-        assert run("keys_rehash") == "Gave 1 digests the newest pepper. Live secrets: 1 of version 1."
+        assert run("keys_rehash", "--status") == "Live secrets: 1 of version 0; refresh tokens: none."
+        assert (
+            run("keys_rehash")
+            == "Gave 1 digests the newest pepper. Live secrets: 1 of version 1; refresh tokens: none."
+        )
         assert run("keys_rehash").startswith("Gave 0 digests")
     with peppers(_1=ONE):
         assert APIKey.objects.verify(issued.token).key_id == issued.key.pk

@@ -9,10 +9,12 @@ from django.test import override_settings
 from auditing.models import AuditLog
 from controlplane.core.ids import now
 from tenants import tokens
+from tenants.checks import check_versions
 from tenants.errors import InvalidRefreshToken, KeyOperationError, TenantsError
 from tenants.models import RefreshFamily, RefreshToken, User
 from tenants.scope import tenant_scope
 from tests.factories import OperatorFactory, RefreshFamilyFactory, RefreshTokenFactory, TenantFactory, UserFactory
+from tests.tenants.test_commands import run
 
 pytestmark = pytest.mark.django_db
 
@@ -418,6 +420,37 @@ def test_a_digest_of_another_version_is_not_taken_for_it(ada):
     RefreshTokenFactory(family=RefreshFamilyFactory(user=ada), digest=tokens.sha256(token), hash_version=1)
 
     assert refused(rotate, token) == ("unknown", 401)
+
+
+def test_digests_get_a_pepper_without_their_callers_and_a_copy_is_still_noticed(issued, ada):
+    spent, newest = issued, rotate(issued.token)
+    lone = RefreshToken.objects.issue(ada)
+    with override_settings(CONTROLPLANE={"API_KEY_PEPPERS": {1: OLD, 0: ""}}):
+        assert RefreshToken.objects.versions() == {0: 2}
+        out, _ = run("keys_rehash")
+        assert out == "Gave 3 digests the newest pepper. Live secrets: none; refresh tokens: 2 of version 1."
+        assert run("keys_rehash", "--status")[0] == "Live secrets: none; refresh tokens: 2 of version 1."
+        assert RefreshToken.objects.rehash() == 0
+
+    with override_settings(CONTROLPLANE={"API_KEY_PEPPERS": {1: OLD}}):
+        assert rotate(lone.token)
+        assert refused(rotate, spent.token, at=now() + 11 * SECOND) == ("reused", 401)
+        assert refused(rotate, newest.token) == ("revoked", 401)
+
+
+def test_without_a_pepper_no_digest_changes(issued):
+    with pytest.raises(KeyOperationError) as caught:
+        RefreshToken.objects.rehash()
+
+    assert caught.value.code == "no_pepper"
+
+
+def test_live_tokens_of_a_pepper_that_is_not_listed_are_told(issued):
+    with override_settings(CONTROLPLANE={"API_KEY_PEPPERS": {1: OLD}}):
+        [error] = check_versions(None, ["default"])
+        assert (error.id, "1 live refresh tokens" in error.msg) == ("cp_tenants.E001", True)
+        RefreshFamily.objects.filter(pk=issued.family.pk).end("logout")
+        assert list(check_versions(None, ["default"])) == []
 
 
 # --- leaving
