@@ -6,6 +6,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from django.db import ProgrammingError, connection, transaction
@@ -16,6 +17,9 @@ from controlplane.core.caches import invalidation
 from tests.factories import AppFactory, TenantFactory, UserFactory
 
 ROOT = Path(__file__).resolve().parent.parent
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # no test is judged by how busy the machine is
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser):
