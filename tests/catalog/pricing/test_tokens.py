@@ -67,6 +67,14 @@ def test_counts_that_overlap_share_what_the_cache_left_of_the_prompt():
     assert lines(found) == {"cache_read": (40, 0), "audio": (30, 10), "image": (20, 100), "video": (10, 1000)}
 
 
+@pytest.mark.parametrize("kind", ["audio", "image", "video"])
+def test_counts_of_every_kind_may_overlap_with_the_cache(kind):
+    entry = {I: "1", f"input_cost_per_{kind}_token": "10", CR: "0"}
+    found = price(entry, prompt_tokens=10, cached_tokens=4, cache_write_tokens=2, **{f"{kind}_tokens": 5})
+
+    assert lines(found) == {"cache_read": (4, 0), kind: (4, 10), "cache_write": (2, 1)}
+
+
 def test_text_gets_what_the_other_kinds_leave():
     found = price({I: "1", AUDIO: "10", CR: "0"}, prompt_tokens=100, cached_tokens=40, text_tokens=100, audio_tokens=25)
 
@@ -391,6 +399,14 @@ def test_reasoning_that_was_counted_in_the_text_too_is_taken_off_it():
     partly = price(entry, completion_tokens=10, output_text_tokens=8, reasoning_tokens=4)
 
     assert lines(nested) == lines(apart) == lines(partly) == {"output": (6, 3), "reasoning": (4, 5)}
+
+
+@pytest.mark.parametrize("kind", ["audio", "image", "video"])
+def test_other_kinds_of_output_show_that_reasoning_was_counted_twice(kind):
+    entry = {O: "3", REASONING: "5"}
+    found = price(entry, completion_tokens=10, output_text_tokens=7, reasoning_tokens=2, **{f"output_{kind}_tokens": 3})
+
+    assert lines(found) == {"output": (5, 3), "reasoning": (2, 5), f"output_{kind}": (3, 3)}
 
 
 def test_text_that_is_all_reasoning_leaves_the_rest_of_the_output():
