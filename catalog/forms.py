@@ -136,7 +136,8 @@ class PriceForm(TermsFields):
     """A new price of a model, for everybody or a tenant.
 
     base: the price whose rates it starts from. against: instant → the prices it is compared with, by how they are called.
-    seen: what the prices of the model are now. A rate that was not touched keeps its literal text.
+    seen: what the prices of the model are now. start: from when it is to hold, as typed. A rate that was not touched keeps
+    its literal text.
     """
 
     effective_from = forms.DateTimeField(
@@ -157,13 +158,15 @@ class PriceForm(TermsFields):
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
     confirmed = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, data: Any, *, model: AIModel, base: ModelPrice | None, against: Against, seen: str) -> None:
+    def __init__(
+        self, data: Any, *, model: AIModel, base: ModelPrice | None, against: Against, seen: str, start: str = ""
+    ) -> None:
         self.model, self.against, self.now_seen = model, against, seen
         self.base_rates: dict[str, Any] = dict(base.rates) if base else {}
         self.warnings: list[str] = []
         self.rates: dict[str, Any] = {}
         self.compiled: Rates | None = None
-        super().__init__(data, initial=self._start(base or model.provider) | {"seen": seen})
+        super().__init__(data, initial=self._start(base or model.provider) | {"seen": seen, "effective_from": start})
         for field in units.RATE_FIELDS:
             self.fields[field.name] = AmountField(label=field.label)
 
@@ -293,6 +296,12 @@ class PriceForm(TermsFields):
         before = self.initial.get(name, "")
         was = f"was {before or 'empty'}" if self.is_bound and text != before else ""
         return Row(bound, unit.per, unit.one, unit.scale, exact, was)
+
+
+class ReasonForm(forms.Form):
+    """Why something is done."""
+
+    reason = reason_field(help_text="It is kept with what is booked, and in the audit log.")
 
 
 class TermsForm(TermsFields):

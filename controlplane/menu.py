@@ -57,6 +57,7 @@ MENU: tuple[Entry, ...] = (
     _list_of("Models", "Price imports", "cp_catalog", "priceimport", "download"),
     Entry("Models", "Calculator", "admin:cp_catalog_aimodel_calculator", "cp_catalog.view_modelprice", "calculator"),
     _list_of("Usage", "Requests", "cp_auditing", "inferencerequest", "list"),
+    Entry("Usage", "Unpriced", "admin:cp_catalog_modelprice_unpriced", "cp_catalog.view_modelprice", "question"),
     _list_of("Usage", "In flight", "cp_auditing", "inflightrequest", "clock"),
     _list_of("Usage", "Dead letters", "cp_auditing", "deadletter", "inbox"),
     Entry("System", "Caches", "controlplane:caches", "cp_core.view_process", "clock"),

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.http import urlencode
 
 from auditing.context import audit_context
 from catalog.errors import CatalogError
@@ -41,7 +42,8 @@ class SubjectForm(forms.Form):
 
 
 def page(modeladmin: Any, request: HttpRequest) -> HttpResponse:
-    """GET: model (key, name or id), tenant, own. POST, to the same address: the price."""
+    """GET: model (key, name or id), tenant, own; from, and for_model and for_provider, whose unpriced requests it is for.
+    POST, to the same address: the price."""
     if not modeladmin.has_add_permission(request):
         raise PermissionDenied
     asked = {name: request.GET.get(name, "") for name in ("model", "tenant", "own")}
@@ -66,6 +68,7 @@ def _entry(request: HttpRequest, model: AIModel, tenant: Tenant | None, context:
         base=own or listed,
         against=lambda start: _against(model, tenant, start),
         seen=_state(model, tenant),
+        start=request.GET.get("from", "")[:32],
     )
     if request.method == "POST" and form.settled and "_save" in request.POST:
         try:
@@ -77,14 +80,23 @@ def _entry(request: HttpRequest, model: AIModel, tenant: Tenant | None, context:
                 request,
                 f"{model.key}: the price for {tenant or 'everybody'} holds from {price.effective_from:%Y-%m-%d %H:%M} UTC.",
             )
-            return HttpResponseRedirect(reverse("admin:cp_catalog_aimodel_change", args=[model.pk]))
+            return HttpResponseRedirect(_onward(request, model))
     replaced = own if tenant else listed
     context |= {
         "form": form, "model": model, "tenant": tenant, "replaced": replaced, "listed": listed if tenant else None,
-        "seen": _state(model, tenant), "examples": _examples(form, own or listed, instant),
+        "backdated": request.GET.get("for_model", ""), "seen": _state(model, tenant),
+        "examples": _examples(form, own or listed, instant),
     }  # fmt: skip
     status = 422 if request.method == "POST" and not (form.is_valid() and "_check" in request.POST) else 200
     return TemplateResponse(request, "cp_catalog/price_form.html", context, status=status)
+
+
+def _onward(request: HttpRequest, model: AIModel) -> str:
+    """To the requests that the price was set for, else to the model."""
+    waiting = {"model": request.GET.get("for_model", ""), "provider": request.GET.get("for_provider", "")}
+    if waiting["model"]:
+        return f"{reverse('admin:cp_catalog_modelprice_rerate')}?{urlencode(waiting)}"
+    return reverse("admin:cp_catalog_aimodel_change", args=[model.pk])
 
 
 def _examples(form: PriceForm, base: ModelPrice | None, instant: datetime) -> list[str]:

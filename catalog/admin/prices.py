@@ -5,11 +5,11 @@ from typing import Any
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.html import format_html
 
 from auditing.context import audit_context
-from catalog.admin import cells, entry
+from catalog.admin import cells, entry, inbox
 from catalog.admin.filters import (
     ForceFilter,
     ImportFilter,
@@ -118,6 +118,20 @@ class ModelPriceAdmin(WritableModelAdmin):
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("cp_catalog.change_modelprice"))
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("unpriced/", view(self.unpriced_view), name="cp_catalog_modelprice_unpriced"),
+            path("unpriced/rerate/", view(self.rerate_view), name="cp_catalog_modelprice_rerate"),
+            *super().get_urls(),
+        ]
+
+    def unpriced_view(self, request: HttpRequest) -> HttpResponse:
+        return inbox.page(self, request)
+
+    def rerate_view(self, request: HttpRequest) -> HttpResponse:
+        return inbox.rerate_page(self, request)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """A page of its own: rates are typed per million and compared with those they replace."""
