@@ -236,6 +236,8 @@ LANGUAGE_CODE = "en"
 
 LOG_LEVEL = env.choice("LOG_LEVEL", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], default="INFO")
 LOG_FORMAT = env.choice("LOG_FORMAT", ["json", "text"], default="json" if PRODUCTION else "text")
+DEFAULT_EXCEPTION_REPORTER = "controlplane.reports.RedactedReporter"
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

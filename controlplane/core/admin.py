@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -33,6 +34,13 @@ def version_of(row: Any) -> str:
     """When a row was last changed, as its form carries it; empty for a row that does not keep it."""
     changed_at = getattr(row, "updated_at", None)
     return changed_at.isoformat() if changed_at else ""
+
+
+_TOKEN = re.compile(r"(cpk_(?:live|test)_[0-9A-Za-z]{12})_[0-9A-Za-z]{8,}|cpr_[0-9A-Za-z]{8,}", re.ASCII)
+
+
+def _public_part(token: re.Match[str]) -> str:
+    return token[1] or ""
 
 
 class WholeRowForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -132,7 +140,8 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Nothing: likewise."""
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """An address with a NUL, which no value of the database can have, leads to the list without it.
+        """An address with a NUL, which no value of the database can have, leads to the list without it; one with a whole
+        token to a search for its public part, so that the token stands in no page, link or later request.
 
         An action that this person may not run is 403, as its button is absent.
         """
@@ -140,9 +149,16 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if known & set(request.POST.getlist("action")) - self.get_actions(request).keys():
             raise PermissionDenied
         asked = {name: values for name, values in request.GET.lists() if "\x00" not in "".join([name, *values])}
-        if len(asked) == len(request.GET):
+        public = {name: [_TOKEN.sub(_public_part, value) for value in values] for name, values in asked.items()}
+        if len(asked) == len(request.GET) and public == asked:
             return super().changelist_view(request, extra_context)
-        messages.warning(request, "A part of this address was not readable and has been left out.")
+        if public == asked:
+            messages.warning(request, "A part of this address was not readable and has been left out.")
+        else:
+            messages.warning(
+                request, "That was a whole token, and addresses are kept in logs. Rotate its key, or revoke it."
+            )
+            asked = public
         return HttpResponseRedirect(f"{request.path}?{urlencode(asked, doseq=True)}")
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:

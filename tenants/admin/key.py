@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
@@ -22,6 +23,7 @@ from tenants.admin.keyforms import KeyForm, NewKeyForm
 from tenants.errors import KeyOperationError
 from tenants.models import APIKey, APIKeySecret, Issued
 
+PREFIX = re.compile(r"cpk_(live|test)_(?=[0-9A-Za-z]{12}$)", re.ASCII)
 STATES = {"revoked": "bad", "disabled": "warn", "expired": "bad", "not yet valid": "info"}
 GRACES = {"0": "At once", "3600": "After 1 hour", "86400": "After 24 hours", "604800": "After 7 days"}
 
@@ -131,6 +133,13 @@ class APIKeyAdmin(WritableModelAdmin):
         kid, hint = (models.Subquery(newest.values(name)[:1]) for name in ("kid", "hint"))
         rows: Any = super().get_queryset(request).annotate(newest_kid=kid, newest_hint=hint)
         found: models.QuerySet[APIKey] = rows.with_last_use()
+        return found
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        """The public part of a token, as cpk_live_0123456789ab, finds its key."""
+        found: tuple[Any, bool] = super().get_search_results(
+            request, queryset, PREFIX.sub("", search_term) if PREFIX.match(search_term) else search_term
+        )
         return found
 
     def get_urls(self) -> list[Any]:
