@@ -116,11 +116,6 @@ def what_prices(requested: ModelRecord, served: str, at: datetime) -> tuple[Mode
     return requested, price
 
 
-def tried(key: Key) -> tuple[str, ...]:
-    """The keys that a name may have meant, in order."""
-    return tuple(dict.fromkeys(way.key for way in candidates(*key[1:])))
-
-
 def look_up(key: Key, ask: Ask, *, hints: bool = True) -> tuple[ModelRecord | None, tuple[str, ...]]:
     """The record that is meant, also of a disabled model; else None, and keys that the caller may have meant, if `hints`."""
     tenant, name, provider, region, size, quality = key

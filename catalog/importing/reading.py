@@ -86,11 +86,6 @@ def members(name: str, text: str, at: int = 0) -> Iterator[Member]:
         raise _unreadable(f"{name} is nested too deeply to be a price file. Check what it is.") from None
 
 
-def line_of(text: str, at: int) -> int:
-    """The line of a place, from 1."""
-    return text.count("\n", 0, at) + 1
-
-
 def _members(text: str, at: int) -> Iterator[Member]:
     repeated: list[str] = []
 
