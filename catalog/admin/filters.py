@@ -103,9 +103,9 @@ class ModelStatusFilter(admin.SimpleListFilter):
         today = timezone.now().date()
         on = {"enabled": True, "provider__enabled": True}
         rows: dict[str | None, Any] = {
-            "active": lambda: queryset.filter(**on, unlisted_at=None, deprecation_date=None),
-            "soon": lambda: queryset.filter(deprecation_date__range=(today, today + SOON)),
-            "deprecated": lambda: queryset.filter(deprecation_date__lt=today),
+            "active": lambda: queryset.filter(**on, unlisted_at=None).exclude(deprecation_date__lte=today),
+            "soon": lambda: queryset.filter(deprecation_date__gt=today, deprecation_date__lte=today + SOON),
+            "deprecated": lambda: queryset.filter(deprecation_date__lte=today),
             "unlisted": lambda: queryset.exclude(unlisted_at=None),
             "disabled": lambda: queryset.exclude(**on),
         }

@@ -216,12 +216,13 @@ class AIModel(Remembered):
 
     @property
     def status(self) -> str:
-        """For people: disabled, deprecated, unlisted or active."""
+        """For people: disabled, unlisted, deprecated (from its date on, UTC) or active."""
         if not self.enabled:
             return "disabled"
         if self.unlisted_at:
             return "unlisted"
-        return "deprecated" if self.deprecation_date else "active"
+        gone = self.deprecation_date is not None and self.deprecation_date <= now().date()
+        return "deprecated" if gone else "active"
 
     def price_at(self, instant: datetime, tenant: Tenant | UUID | None = None) -> ModelPrice | None:
         """The price that holds at the instant (aware): the tenant's own, which replaces the list price whole, else the

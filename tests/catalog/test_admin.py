@@ -161,7 +161,7 @@ def test_models_are_found_by_status_and_by_having_a_price(operator):
     priced("active")
     AIModelFactory(name="soon", deprecation_date=today + timedelta(days=30))
     AIModelFactory(name="later", deprecation_date=today + timedelta(days=300))
-    AIModelFactory(name="past", deprecation_date=today - timedelta(days=1))
+    AIModelFactory(name="past", deprecation_date=today)
     AIModelFactory(name="gone", unlisted_at=now())
     AIModelFactory(name="off", enabled=False)
     AIModelFactory(name="shut", provider=ProviderFactory(enabled=False))
@@ -171,7 +171,7 @@ def test_models_are_found_by_status_and_by_having_a_price(operator):
     assert shown(operator, MODELS, status="deprecated") == ["past"]
     assert shown(operator, MODELS, status="unlisted") == ["gone"]
     assert shown(operator, MODELS, status="disabled") == ["off", "shut"]
-    assert shown(operator, MODELS, status="active") == ["active", "empty"]
+    assert shown(operator, MODELS, status="active") == ["active", "empty", "later", "soon"]
     assert shown(operator, MODELS, priced="yes") == ["active"]
     assert shown(operator, MODELS, priced="no") == ["empty", "gone", "later", "off", "past", "shut", "soon"]
 

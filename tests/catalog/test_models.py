@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -204,6 +204,8 @@ def test_search_puts_the_most_alike_first(openai):
     [
         ({}, "active"),
         ({"deprecation_date": date(2020, 1, 1)}, "deprecated"),
+        ({"deprecation_date": now().date()}, "deprecated"),
+        ({"deprecation_date": now().date() + timedelta(days=300)}, "active"),
         ({"unlisted_at": now(), "deprecation_date": date(2020, 1, 1)}, "unlisted"),
         ({"enabled": False, "unlisted_at": now()}, "disabled"),
     ],
