@@ -68,6 +68,8 @@ def _read(key: Key) -> ModelRecord | None:
 class Prices:
     """The prices of the requests at hand, each name looked up once by `look`. Not kept: it never notices a change."""
 
+    KEPT = 10_000  # names, so that a log full of nonsense fills no memory
+
     def __init__(self, look: Callable[[Key], ModelRecord | None]) -> None:
         self._look = look
         self._named: dict[tuple[int, str, str, str | None], tuple[ModelRecord, ...]] = {}
@@ -91,6 +93,8 @@ class Prices:
         names = (row.tenant_id.int, row.provider, row.model, row.requested_model)  # a UUID hashes slowly
         records = self._named.get(names)
         if records is None:
+            if len(self._named) >= self.KEPT:
+                self._named.clear()
             records = self._named[names] = tuple(self._records(*names))
         held = [price for record in records if (price := record.price_at(row.created_at)) and price.rates]
         own = [price for price in held if price.tenant_id is not None]
@@ -165,7 +169,7 @@ def rerate(
     the audit log: interrupted, run it again, and the same again books nothing. Raises ReasonRequired, InvalidWindow.
     """
     why = read_reason(reason)
-    result = Rerating(apply)
+    result, prices = Rerating(apply), Prices(_read)
     for rows in _pages(_requests(start, end, model, provider, tenant, status), page):
         with transaction.atomic(using=conf.DATABASE), connections[conf.DATABASE].cursor() as cursor:
             if apply:
@@ -174,7 +178,7 @@ def rerate(
             if status == "unpriced":
                 # not by a join: for each page it would read all that was priced before
                 rows = [row for row in rows if row.pk not in booked or not booked[row.pk].priced]
-            due = list(_due(rows, booked, why, result))
+            due = list(_due(rows, booked, prices, why, result))
             if apply:
                 adjusting.insert(cursor, [adjustment for _, adjustment in due])
                 _record(due, why, actor)
@@ -213,10 +217,9 @@ _Due = tuple[InferenceRequest, Adjustment]
 
 
 def _due(
-    rows: Sequence[InferenceRequest], booked: Mapping[UUID, Booked], reason: str, result: Rerating
+    rows: Sequence[InferenceRequest], booked: Mapping[UUID, Booked], prices: Prices, reason: str, result: Rerating
 ) -> Iterator[_Due]:
     """The adjustments that are due for the requests of a page; they are counted in `result`."""
-    prices = Prices(_read)
     for row in rows:
         result.rows += 1
         so_far = booked.get(row.pk, Booked())
