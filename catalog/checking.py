@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import groupby, pairwise
 from statistics import median
 from typing import Any
@@ -18,6 +18,7 @@ from auditing.models import InferenceRequest
 from catalog.importing.fields import is_token_rate
 from catalog.importing.validating import DEAR_TOKEN
 from catalog.models import AIModel, ModelAlias, ModelPrice
+from catalog.units import TOKENS, number, plain
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
 
@@ -57,7 +58,7 @@ def tenfold(was: Mapping[str, Any], becomes: Mapping[str, Any]) -> list[Move]:
     """The plain rates of two prices that are ten times as high, or a tenth, or further apart. 0 is compared with nothing."""
     moves = []
     for field, text in becomes.items():
-        old, new = _rate(was.get(field)), _rate(text)
+        old, new = number(was.get(field)), number(text)
         if old and new and (new >= old * 10 or new * 10 <= old):
             moves.append(Move(field, old, new))
     return moves
@@ -78,13 +79,6 @@ def check_prices(at: datetime | None = None) -> list[Finding]:
     return sorted(found, key=lambda finding: (CODES.index(finding.code), finding.key, finding.tenant))
 
 
-def _rate(value: Any) -> Decimal | None:
-    try:
-        return Decimal(value) if isinstance(value, str) else None
-    except InvalidOperation:
-        return None
-
-
 def _in_force(instant: datetime) -> list[ModelPrice]:
     rows = ModelPrice.objects.using(conf.DATABASE).in_force(instant).select_related("model", "tenant")
     return list(rows.filter(model__enabled=True, model__unlisted_at=None))
@@ -92,8 +86,9 @@ def _in_force(instant: datetime) -> list[ModelPrice]:
 
 def said(field: str, rate: Decimal) -> str:
     """A rate for people: per million where it is per token."""
-    number, unit = (rate.scaleb(6), " USD per million") if is_token_rate(field) else (rate, " USD")
-    return f"{number.normalize():f}{unit}"
+    if is_token_rate(field):
+        return f"{plain(TOKENS.shown(rate))} USD per million"
+    return f"{plain(rate)} USD"
 
 
 def _finding(code: str, price: ModelPrice, message: str) -> Finding:
@@ -116,7 +111,7 @@ def _beside_offers(prices: list[ModelPrice]) -> Iterator[Finding]:
             offers[price.model.key.lower().rpartition("/")[2]].append(price)
     for group in offers.values():
         for field in _COMPARED:
-            rates = [rate for price in group if (rate := _rate(price.rates.get(field)))]
+            rates = [rate for price in group if (rate := number(price.rates.get(field)))]
             usual = {field: str(median(rates))} if len(rates) >= OFFERS else {}
             for price in group:
                 for move in tenfold(usual, price.rates):
@@ -149,7 +144,7 @@ def _beside_replaced(prices: list[ModelPrice]) -> Iterator[Finding]:
 def _dear(prices: list[ModelPrice]) -> Iterator[Finding]:
     for price in prices:
         for field, text in price.rates.items():
-            rate = _rate(text)
+            rate = number(text)
             if rate is not None and rate > DEAR_TOKEN and is_token_rate(field):
                 message = f"{field} is {said(field, rate)}: was it typed per million, as a price per token?"
                 yield _finding("suspicious_unit", price, message)

@@ -17,6 +17,7 @@ from django.core.exceptions import ValidationError
 from catalog import units
 from catalog.errors import BadRate
 from catalog.models import AIModel, ModelPrice, Provider
+from catalog.models.fields import TERMS
 from catalog.pricing import Rates
 from controlplane.core.forms import JSONField
 from controlplane.core.ids import now
@@ -25,8 +26,6 @@ FACTOR = 10
 """From how many times on a rate differs so much that a slip of the unit is likelier than the price."""
 LEAST, MOST = Decimal("1e-10"), Decimal("0.01")
 """US dollars per token between which every price that is asked for lies."""
-
-TERMS = ("discount_percent", "margin_percent", "margin_fixed")
 
 _LITERAL = re.compile(r"[0-9]{1,40}(\.[0-9]{0,60})?([eE][-+]?[0-9]{1,2})?")
 

@@ -12,10 +12,9 @@ from django.db.models import ProtectedError
 from auditing.errors import ReasonRequired
 from catalog.errors import ProviderInUse, UnknownProvider
 from catalog.models import ModelPrice, Provider
+from catalog.models.fields import TERMS
 from catalog.pricing.rates import family_of
 from controlplane.core.conf import conf
-
-TERMS = ("discount_percent", "margin_percent", "margin_fixed")
 
 
 def set_provider(

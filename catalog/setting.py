@@ -16,11 +16,10 @@ from catalog.importing.mapping import plain
 from catalog.importing.reading import Number
 from catalog.importing.validating import rate_faults, unfit
 from catalog.models import AIModel, ModelPrice
+from catalog.models.fields import TERMS
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
 from tenants.models import Tenant
-
-TERMS = ("discount_percent", "margin_percent", "margin_fixed")
 
 
 def set_price(

@@ -15,8 +15,9 @@ from auditing.context import audit_context
 from catalog import units
 from catalog.admin import cells
 from catalog.admin.models import switch_actions
-from catalog.forms import TERMS, TermsForm
+from catalog.forms import TermsForm
 from catalog.models import ModelPrice, Provider
+from catalog.models.fields import TERMS
 from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin
 from controlplane.core.conf import conf

@@ -11,7 +11,8 @@ from typing import Any
 from catalog.importing.diffing import MANUAL, Comparison, Conditions, EntryDiff, FieldChange, Held, Snapshot
 from catalog.importing.mapping import Mapped
 from catalog.importing.parsing import Issue, Parsed
-from catalog.importing.validating import decimal, leaves
+from catalog.importing.validating import leaves
+from catalog.units import number
 
 _EXACT = Context(prec=80)
 _NO_RATE = re.compile(r".*(range\[\d+\]|\.count|weekdays(\[\d+\])?|hours_utc(\[\d+\])?)")
@@ -106,15 +107,11 @@ def _rates(old: Mapping[str, Any], new: Mapping[str, Any], threshold: Decimal) -
         was, becomes = before.get(path), after.get(path)
         if was == becomes and (path in before) == (path in after):
             continue
-        old_rate, new_rate = _number(was), _number(becomes)
+        old_rate, new_rate = number(was), number(becomes)
         if old_rate is not None and old_rate == new_rate:
             continue
         percent, flagged = (None, False) if _NO_RATE.fullmatch(path) else _move(old_rate, new_rate, threshold)
         yield FieldChange(path, "rate", was, becomes, percent, flagged and bool(old))
-
-
-def _number(value: Any) -> Decimal | None:
-    return decimal(value) if isinstance(value, str) else None
 
 
 def _move(old: Decimal | None, new: Decimal | None, threshold: Decimal) -> tuple[Decimal | None, bool]:

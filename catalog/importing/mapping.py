@@ -10,6 +10,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from catalog import units
 from catalog.importing import fields
 from catalog.importing.reading import Number
 from catalog.importing.validating import Fault, decimal
@@ -125,8 +126,7 @@ def _literal(value: Any) -> Any:
 
 def plain(value: Decimal) -> str:
     """A rate as text that the database takes for one."""
-    text = format(abs(value), "f")
-    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+    return units.plain(abs(value))
 
 
 def _numbers(value: Any) -> Any:

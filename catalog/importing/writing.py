@@ -17,6 +17,7 @@ from catalog.importing.diffing import Comparison, EntryDiff
 from catalog.importing.held import SOURCE_COLUMNS, planned
 from catalog.importing.mapping import Mapped, provider_name, to_json
 from catalog.models import AIModel, ModelPrice, PriceImport, Provider
+from catalog.models.fields import TERMS
 from controlplane.core.bulk import copy_rows, update_rows
 from controlplane.core.ids import now, uuid7
 
@@ -24,11 +25,10 @@ BATCH = 1500
 """Rows of one statement: so few that none runs for long and progress can be told, so many that caches are told once to
 forget everything instead of row by row (controlplane.core, from 1,001 rows on)."""
 
-_TERMS = ("discount_percent", "margin_percent", "margin_fixed")
 _MODEL = ("id", "provider_id", *SOURCE_COLUMNS, "flags", "extra", "origin", "unlisted_at", "last_import_id")
 _NEW_MODEL = (*_MODEL, "key", "display_name", "description", "enabled", "first_import_id")
 _PRICE = (
-    "id", "model_id", "tenant_id", "effective_from", "effective_to", "rates", *_TERMS, "source", "version", "fingerprint",
+    "id", "model_id", "tenant_id", "effective_from", "effective_to", "rates", *TERMS, "source", "version", "fingerprint",
     "price_import_id", "reason",
 )  # fmt: skip
 
@@ -121,7 +121,7 @@ class Writer:
         provider, conditions = self.providers[entry.provider], self.diff.conditions
         return (
             uuid7(), self.ids[entry.key], conditions.tenant, self.start, until, to_json(mapped.rates),
-            *(getattr(provider, term) for term in _TERMS), conditions.source, conditions.version, mapped.fingerprint,
+            *(getattr(provider, term) for term in TERMS), conditions.source, conditions.version, mapped.fingerprint,
             imported.pk, self.reason,
         )  # fmt: skip
 

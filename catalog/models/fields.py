@@ -7,6 +7,9 @@ from django.contrib.postgres.fields import DateTimeRangeField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+TERMS = ("discount_percent", "margin_percent", "margin_fixed")
+"""The columns of Provider that its new prices begin with, and of ModelPrice, where they stay."""
+
 percent_field = partial(
     models.DecimalField,
     max_digits=8,

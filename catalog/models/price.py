@@ -18,7 +18,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce, Greatest
 
 from catalog.errors import PriceFrozen, PriceOverlap
-from catalog.models.fields import Period, PlainRates, money_field, percent_field, terms_check
+from catalog.models.fields import TERMS, Period, PlainRates, money_field, percent_field, terms_check
 from catalog.models.model import AIModel
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import Provider
@@ -99,7 +99,7 @@ class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # ty
                 model=model, tenant=tenant, rates=dict(rates), effective_from=start, reason=reason, source=source,
                 effective_to=following.order_by("effective_from").values_list("effective_from", flat=True).first(),
             )  # fmt: skip
-            for name in ("discount_percent", "margin_percent", "margin_fixed"):
+            for name in TERMS:
                 setattr(price, name, getattr(provider, name))
             for name, value in terms.items():
                 setattr(price, name, value)
@@ -258,8 +258,7 @@ class ModelPrice(Remembered):
         kept = {
             name: getattr(self, name)
             for name in (
-                "model_id", "tenant_id", "effective_to", "rates", "discount_percent", "margin_percent", "margin_fixed", "source",
-                "version", "fingerprint", "price_import_id",
+                "model_id", "tenant_id", "effective_to", "rates", *TERMS, "source", "version", "fingerprint", "price_import_id",
             )
         }  # fmt: skip
         return ModelPrice(**kept | terms, effective_from=start, reason=reason)

@@ -5,7 +5,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from auditing.context import audit_context, command_actor
-from catalog.providers import TERMS, set_provider
+from catalog.models.fields import TERMS
+from catalog.providers import set_provider
 from controlplane.core.commands import Command as BaseCommand
 from controlplane.core.commands import instant
 
