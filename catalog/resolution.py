@@ -24,6 +24,8 @@ Key = tuple[int | None, str, str | None, str | None, str | None, str | None]
 MAX_NAME = 500
 """Characters of a name that is looked up: a key has 200 at most, an ARN and a route come before it."""
 
+_NOTHING_MORE = (None, None, None, None)
+
 # Aliases have rank 0, the candidates follow from 1. A row without a rank is a model whose key resembles a name that is
 # not known: the hint of the error, in the same statement.
 _LOOK_UP = """
@@ -86,8 +88,8 @@ def resolve(
 
 def find(key: Key) -> ModelRecord | None:
     """The record that is meant, also of a disabled model, from the cache; None = there is none."""
-    if len(key[1]) > MAX_NAME:
-        return None
+    if len(key[1]) > MAX_NAME or (key[2:] != _NOTHING_MORE and not all(map(_readable, key[2:]))):
+        return None  # before the cache, which would keep what was asked for as unknown
     if key[0] is None or (scope := current_scope()) is None or scope.int == key[0]:
         return cache.get(key)
     return load(key, partial(fetch, conf.DATABASE))  # another tenant's: the scope's row security decides what is seen
@@ -95,7 +97,7 @@ def find(key: Key) -> ModelRecord | None:
 
 def unknown(key: Key) -> UnknownModel:
     """The error of a name that was looked up in vain, with what was tried and what is near."""
-    tried = dict.fromkeys(way.key for way in candidates(*key[1:]))
+    tried = dict.fromkeys(way.key for way in candidates(*key[1:])) if all(map(_readable, key[1:])) else ()
     return UnknownModel(key[1], _nearest.get(key, ()), tuple(tried))
 
 

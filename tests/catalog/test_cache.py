@@ -91,6 +91,21 @@ def test_names_of_one_model_share_its_record(gpt):
     assert resolve("fast") is resolve("gpt-4o") is resolve("gpt-4o", provider="openai")
 
 
+@pytest.mark.parametrize("part", ["provider", "region", "size", "quality"])
+def test_what_is_too_long_beside_a_name_is_not_kept_either(part):
+    warm("nobody", **{part: "x" * (resolution.MAX_NAME + 1)})
+
+    assert cache.stats()["negative_size"] == 0
+
+
+def test_of_a_name_that_is_too_long_nothing_is_worked_out():
+    with pytest.raises(UnknownModel) as caught:
+        resolve("bedrock/" * 1000)
+
+    assert caught.value.tried == ()
+    assert len(caught.value.message) < 400
+
+
 def test_a_name_that_is_too_long_is_not_kept():
     warm("x" * (resolution.MAX_NAME + 1))
 
