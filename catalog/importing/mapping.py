@@ -95,6 +95,8 @@ def exact(value: Any) -> Any:
 
 def to_json(value: Any) -> str:
     """JSON with each number as it is: json.dumps knows no Decimal, and floats would be others."""
+    if isinstance(value, Number):
+        return str(value)
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, Mapping):

@@ -14,7 +14,7 @@ from catalog.errors import ImportRefused
 from catalog.importing import fields, reading
 from catalog.importing.mapping import Mapped, exact, to_columns, to_json
 from catalog.importing.reading import Member
-from catalog.importing.validating import MAX_BYTES, Fault, check, unstorable
+from catalog.importing.validating import MAX_BYTES, MAX_DEPTH, Fault, check, too_deep, unstorable
 from controlplane.core.ids import now
 
 SHOWN = 200
@@ -109,6 +109,9 @@ def _repeated(names: Iterable[str]) -> set[str]:
 
 def _faults(member: Member, repeated: set[str], folded: set[str]) -> Iterator[Fault]:
     key = member.name
+    if too_deep(member.value):
+        yield Fault("bad_value", "", None, f"It is nested in more than {MAX_DEPTH} levels.")
+        return
     if key in repeated:
         yield Fault("duplicate_key", "", None, "The file has this key twice; neither is taken.")
     elif key.lower() in folded:
@@ -142,7 +145,8 @@ def _issues(name: str, text: str, line: int, member: Member, faults: list[Fault]
         return
     places: dict[str, int] = {}
     if isinstance(member.value, dict):
-        places = {field.name: field.at for field in reading.members(name, text, member.start)}
+        lines = _Lines(text, member.at, line)
+        places = {field.name: lines.at(field.at) for field in reading.members(name, text, member.start)}
     raw = text[member.at : member.end]
     for fault in faults:
         at = places.get(fault.field.partition("[")[0]) or places.get(fault.field.partition(".")[0])
@@ -152,7 +156,7 @@ def _issues(name: str, text: str, line: int, member: Member, faults: list[Fault]
             "error" if fault.blocks else "warning",
             _safe(fault.field),
             "" if fault.value is None else _safe(_shown(fault.value)),
-            line + text.count("\n", member.at, at) if at else line,
+            at or line,
             fault.message,
             raw if fault.blocks else "",
         )
@@ -160,7 +164,7 @@ def _issues(name: str, text: str, line: int, member: Member, faults: list[Fault]
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, reading.Number) else to_json(exact(value))
+    text = to_json(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
@@ -174,8 +178,8 @@ def _safe(text: str) -> str:
 class _Lines:
     """The lines of places that rise, each found from the one before."""
 
-    def __init__(self, text: str) -> None:
-        self._text, self._at, self._line = text, 0, 1
+    def __init__(self, text: str, at: int = 0, line: int = 1) -> None:
+        self._text, self._at, self._line = text, at, line
 
     def at(self, place: int) -> int:
         self._line += self._text.count("\n", self._at, place)

@@ -13,8 +13,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ValidationError
 
+from catalog.errors import BadRate
 from catalog.importing import fields
 from catalog.importing.reading import Number
+from catalog.pricing import Rates
 from controlplane.core.fields import validate_json
 
 MAX_NAME = 200
@@ -22,6 +24,7 @@ MAX_WORD = 64
 MAX_PLACES = 30
 MAX_DIGITS = 1000
 MAX_BYTES = 64 * 1024
+MAX_DEPTH = 50
 RATE_LIMIT = Decimal(10) ** 10
 DEAR_TOKEN = Decimal("0.01")
 
@@ -78,6 +81,13 @@ def decimal(text: str) -> Decimal | None:
 
 def check(key: str, value: Any) -> Iterator[Fault]:
     """The faults of an entry, as read by `reading`."""
+    found = list(_check(key, value))
+    yield from found
+    if not any(fault.blocks for fault in found):
+        yield from _tables(value)
+
+
+def _check(key: str, value: Any) -> Iterator[Fault]:
     if not isinstance(value, dict):
         yield Fault("not_an_object", "", value, "A model is described by a JSON object.")
         return
@@ -113,6 +123,15 @@ def _names(key: str, value: Mapping[str, Any]) -> Iterator[Fault]:
         for name, inner in value.items():
             if why := unstorable([name, inner]):
                 yield Fault("bad_value", name, None, why)
+
+
+def too_deep(value: Any) -> bool:
+    """Whether a value, as read, is nested in more levels than an entry has: what looks into it goes as deep as it does."""
+    tables = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        inside = (inner for each in tables for inner in (each.values() if isinstance(each, dict) else each))
+        tables = [inner for inner in inside if isinstance(inner, dict | list)]
+    return bool(tables)
 
 
 def unstorable(value: Any) -> str:
@@ -187,6 +206,16 @@ def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from leaves(inner, f"{path}[{place}]")
     else:
         yield path, value
+
+
+def _tables(entry: Mapping[str, Any]) -> Iterator[Fault]:
+    """What stands in the tables of an entry where a rate has to, and is none: every call would be unpriced."""
+    tables = {name: entry[name] for name in (*fields.NESTED, *fields.TABLES) if entry.get(name) is not None}
+    try:
+        if tables:
+            Rates.from_entry(tables, "")
+    except BadRate as error:
+        yield Fault("bad_rate", error.field, None, error.message)
 
 
 def _tiers(entry: Mapping[str, Any]) -> Iterator[Fault]:

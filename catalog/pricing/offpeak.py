@@ -55,7 +55,10 @@ def read_off_peak(block: Any) -> OffPeak | None:
     if not isinstance(block, Mapping):
         raise BadRate(_FIELD, block)
     windows = _windows(block.get("hours_utc"), _EVERY_DAY)
-    for item in block.get("windows") or ():
+    items = block.get("windows") or ()
+    if not isinstance(items, list | tuple):
+        raise BadRate(f"{_FIELD}.windows", items)
+    for item in items:
         if not isinstance(item, Mapping):
             raise BadRate(f"{_FIELD}.windows", item)
         windows += _windows(item.get("hours_utc"), _days(item.get("weekdays")))
@@ -64,6 +67,8 @@ def read_off_peak(block: Any) -> OffPeak | None:
 
 def _windows(hours: Any, days: frozenset[int]) -> tuple[Window, ...]:
     texts = [hours] if isinstance(hours, str) else hours or ()
+    if not isinstance(texts, list | tuple):
+        raise BadRate(f"{_FIELD}.hours_utc", hours)
     return tuple(_window(text, days) for text in texts)
 
 

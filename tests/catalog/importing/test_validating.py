@@ -56,6 +56,10 @@ BLOCKED = [
     (chat(output_cost_per_image=1e10), "bad_rate", "output_cost_per_image"),
     (chat(made_up_cost="see page"), "bad_rate", "made_up_cost"),
     (chat(made_up_cost=True), "bad_rate", "made_up_cost"),
+    (tiers(tier(0, 10, input_cost_per_token="cheap")), "bad_rate", "tiered_pricing[0].input_cost_per_token"),
+    (tiers(tier(0, 10, output_cost_per_token=[1e-06])), "bad_rate", "tiered_pricing[0].output_cost_per_token"),
+    (off_peak(hours_utc="22:00-06:00", output_cost_per_token="cheap"), "bad_rate", "off_peak_pricing.output_cost_per_token"),
+    (chat(search_context_cost_per_query=[0.01]), "bad_rate", "search_context_cost_per_query"),
     (chat(web_search_billing_unit=5), "bad_rate", "web_search_billing_unit"),
     (chat(web_search_billing_unit="5"), "bad_rate", "web_search_billing_unit"),
     (chat(search_context_cost_per_query=0.01), "bad_rate", "search_context_cost_per_query"),
@@ -136,6 +140,32 @@ def test_a_number_that_nothing_can_hold_is_an_error():
     assert [(issue.key, issue.code) for issue in parsed.issues if issue.severity == "error"] == [
         ("m", "bad_value"), ("n", "bad_value"), ("n", "bad_rate"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", ["1e999999999", "1e99999999999999999999"])
+def test_a_number_that_nothing_can_hold_in_a_table_is_shown_as_it_is_written(number):
+    table = f'"tiered_pricing": [{{"range": [0, {number}]}}, {{}}]'
+    parsed = parse(f'{{"m": {{"litellm_provider": "openai", {table}}}}}'.encode(), "p.json")
+
+    assert "bad_value" in {issue.code for issue in parsed.issues}
+    assert max(len(issue.value) for issue in parsed.issues) < 100
+
+
+@pytest.mark.parametrize("levels", [51, 300, 600])
+@pytest.mark.parametrize("name", ["m", "sample_spec"])
+def test_an_entry_that_is_nested_too_deeply_is_an_error(levels, name):
+    nested = '{"a":' * (levels - 1) + "[]" + "}" * (levels - 1)
+    parsed = parse(f'{{"good": {dump(chat()).decode()}, "{name}": {{"about": {nested}}}}}'.encode(), "p.json")
+
+    assert list(parsed.entries) == ["good"]
+    assert [issue.code for issue in parsed.issues] == ["bad_value"]
+
+
+def test_an_entry_of_fifty_levels_is_taken():
+    nested = '{"a":' * 48 + "[]" + "}" * 48
+    parsed = parse(f'{{"m": {{"litellm_provider": "openai", "about": {nested}}}}}'.encode(), "p.json")
+
+    assert list(parsed.entries) == ["m"]
 
 
 def test_a_number_of_thousands_of_digits_is_an_error_and_a_text_of_them_is_none():
