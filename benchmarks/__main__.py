@@ -11,7 +11,8 @@ from pathlib import Path
 
 import django
 
-BENCHMARKS = ("ingest", "catalog")
+BENCHMARKS = ("ingest", "catalog", "keys")
+PEERS = {"catalog": ("litellm",), "keys": ("rest_framework_api_key", "knox")}
 
 
 def main() -> int:
@@ -24,12 +25,17 @@ def main() -> int:
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
-    if "catalog" in arguments.names and find_spec("litellm") is None:
-        parser.error("LiteLLM, the peer of the catalog, is not in this environment: make bench-catalog has one with it")
+    for name in arguments.names:
+        if absent := [peer for peer in PEERS.get(name, ()) if find_spec(peer) is None]:
+            parser.error(
+                f"{', '.join(absent)}, peers of {name}, are not in this environment: make bench-{name} has one"
+            )
     os.environ.setdefault("CONTROLPLANE_ENV", "development")
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
     django.setup()
     from django.db import connection  # noqa: PLC0415 - only once Django is set up
+
+    from controlplane.core.caches import invalidation  # noqa: PLC0415
 
     name = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
@@ -41,6 +47,7 @@ def main() -> int:
             for benchmark in arguments.names
         ]
     finally:
+        invalidation.stop()
         connection.creation.destroy_test_db(name, verbosity=0)
     return 0 if all(results) else 1
 

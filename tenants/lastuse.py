@@ -17,7 +17,7 @@ from controlplane.core.conf import conf
 EVERY = 60
 """Seconds between two writes of a process."""
 
-_noted: dict[UUID, datetime] = {}
+_noted: dict[int, datetime] = {}  # by the number of an id: UUID has its hash computed in Python, each time
 
 # A secret that was purged meanwhile drops out by the join. In the order of their ids, so that two processes cannot wait
 # for each other.
@@ -31,7 +31,7 @@ ON CONFLICT (secret_id) DO UPDATE SET last_used_at = greatest(use.last_used_at, 
 
 def note(secret_id: UUID, at: datetime) -> None:
     """Remember that the secret opened its key at the instant. No lock: of two at once one stays, they are alike."""
-    _noted[secret_id] = at
+    _noted[secret_id.int] = at
 
 
 def forget() -> None:
@@ -47,19 +47,19 @@ def flush() -> int:
 
 def write(execute: Callable[[str, list[Any]], Any]) -> int:
     """Write down what was noted by `execute(statement, params)`. Where that fails, it is kept for the next time."""
-    taken: dict[UUID, datetime] = {}
+    taken: dict[int, datetime] = {}
     while _noted:
         try:
-            secret_id, at = _noted.popitem()
+            number, at = _noted.popitem()
         except KeyError:  # another thread took the last one
             break
-        taken.setdefault(secret_id, at)
+        taken.setdefault(number, at)
     if not taken:
         return 0
     try:
-        execute(_WRITE, [list(taken), list(taken.values())])
+        execute(_WRITE, [[UUID(int=number) for number in taken], list(taken.values())])
     except BaseException:
-        for secret_id, at in taken.items():
-            _noted.setdefault(secret_id, at)
+        for number, at in taken.items():
+            _noted.setdefault(number, at)
         raise
     return len(taken)

@@ -117,7 +117,7 @@ class RecordCache(Generic[Key, Record]):
             self._counts["negative_hits"].step()
             return None
         self._counts["misses"].step()
-        record = self._committed(key)
+        record = self._committed(key, within)
         if record is None and within:  # a row of the caller's own, perhaps; nobody else may see it
             return self._load(key, on_this_thread)
         return record
@@ -174,7 +174,7 @@ class RecordCache(Generic[Key, Record]):
         ends = self._unknown.get(key)
         return ends is not None and self._clock() < min(ends, self._lease.fresh_until)
 
-    def _committed(self, key: Key) -> Record | None:
+    def _committed(self, key: Key, within: bool) -> Record | None:
         """What the database has committed: one load for all who ask at once, unless something was changed in between."""
         self._lease.start()
         with self._lock:
@@ -184,7 +184,7 @@ class RecordCache(Generic[Key, Record]):
             if flight is None:
                 flight = self._flights[name] = Flight()
         if leads:
-            self._fly(flight, *name)
+            self._fly(flight, *name, ask=self._lease.ask if within else self._ask)
         else:
             self._counts["waits"].step()
             if not flight.ended.wait(WAIT):
@@ -197,13 +197,13 @@ class RecordCache(Generic[Key, Record]):
             raise CacheUnavailable
         return flight.record
 
-    def _fly(self, flight: Flight[Record], key: Key, generation: int) -> None:
+    def _fly(self, flight: Flight[Record], key: Key, generation: int, ask: Ask) -> None:
         try:
             if not self._turns.acquire(timeout=WAIT):
                 raise CacheUnavailable
             try:
                 flight.began = self._clock()
-                flight.record = self._load(key, self._ask)
+                flight.record = self._load(key, ask)
                 flight.error = None
             finally:
                 self._turns.release()
@@ -216,27 +216,27 @@ class RecordCache(Generic[Key, Record]):
                     self._keep(key, flight)
             flight.ended.set()
 
-    def _ask_in_time(self, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Ask on this thread's connection; a second thread cancels what takes longer than LOAD."""
-        connections[conf.DATABASE].ensure_connection()
-        ticket = self._lease.duties.load_begins(connections[conf.DATABASE].connection)
-        try:
-            return fetch(conf.DATABASE, query, params)
-        finally:
-            self._lease.duties.load_ends(ticket)
-
     def _ask(self, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Ask for what is committed. A connection that the server has closed meanwhile is replaced, and asked once more."""
-        if in_transaction():
-            return self._lease.ask(query, params)
-        connection = connections[conf.DATABASE]
+        """Ask on this thread's connection. One that the server has closed meanwhile is replaced, and asked once more."""
+        alias: str = conf.DATABASE
+        connection = connections[alias]
         try:
-            return self._ask_in_time(query, params)
+            return self._ask_in_time(alias, query, params)
         except NO_ANSWER:
             if connection.connection is None or not connection.connection.closed:
                 raise
         connection.close()
-        return self._ask_in_time(query, params)
+        return self._ask_in_time(alias, query, params)
+
+    def _ask_in_time(self, alias: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """A second thread cancels what takes longer than LOAD."""
+        connection = connections[alias]
+        connection.ensure_connection()
+        ticket = self._lease.duties.load_begins(connection.connection)
+        try:
+            return fetch(alias, query, params)
+        finally:
+            self._lease.duties.load_ends(ticket)
 
     def _keep(self, key: Key, flight: Flight[Record]) -> None:
         """Under the lock."""

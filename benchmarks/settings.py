@@ -1,0 +1,10 @@
+"""The project's settings, with the apps of the peers that are in this environment."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from controlplane.settings import *  # noqa: F403
+
+PEERS = ("rest_framework", "rest_framework_api_key", "knox")
+INSTALLED_APPS = [*INSTALLED_APPS, *(app for app in PEERS if find_spec(app))]  # noqa: F405
