@@ -166,17 +166,19 @@ def _priced(facts: list[tuple[int, Fact]]) -> list[tuple[int, Fact]]:
     gate: a source that bills it says so."""
     if pricer() is None:
         return facts
-    asked = [at for at, (_, fact) in enumerate(facts) if not fact.costed and fact.values[_STATUS] != "failed"]
-    prices = dict(zip(asked, price([_Row._make(facts[at][1].values) for at in asked]), strict=True))
-    return [
-        (number, fact if fact.costed else _with(fact, prices.get(at, FREE))) for at, (number, fact) in enumerate(facts)
-    ]
-
-
-def _with(fact: Fact, found: Price) -> Fact:
-    if found is UNPRICED:  # as it is
-        return fact
-    return Fact(*fact[:4], fact.values[:_COST] + found + fact.values[_AFTER:])
+    asked: list[int] = []
+    free: list[int] = []
+    for at, (_, fact) in enumerate(facts):
+        if not fact.costed:
+            (free if fact.values[_STATUS] == "failed" else asked).append(at)
+    found = price([_Row._make(facts[at][1].values) for at in asked]) + [FREE] * len(free)
+    priced = list(facts)
+    for at, columns in zip(asked + free, found, strict=True):
+        if columns is not UNPRICED:  # as it is
+            number, fact = facts[at]
+            values = fact.values[:_COST] + columns + fact.values[_AFTER:]
+            priced[at] = (number, Fact(fact.id, fact.tenant_id, fact.request_id, fact.created_at, values))
+    return priced
 
 
 _Written = tuple[int, int, list[tuple[int, Refusal]]]
