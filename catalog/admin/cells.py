@@ -89,7 +89,7 @@ def rates_table(rates: Iterable[Rate]) -> SafeString:
     if not rows:
         return format_html('<span class="cp-quiet">{}</span>', "none: every call is unpriced")
     return format_html(
-        '<div class="cp-scroll"><table class="cp-table cp-rates"><tbody>{}</tbody></table></div>',
+        '<div class="cp-scroll" tabindex="0"><table class="cp-table cp-rates"><tbody>{}</tbody></table></div>',
         format_html_join(
             "",
             '<tr><th scope="row">{} <span class="cp-mono cp-quiet">{}</span></th><td class="cp-num">{}</td>'
