@@ -19,6 +19,8 @@ from catalog.errors import BadRate
 from catalog.models import AIModel, ModelPrice, Provider
 from catalog.models.fields import TERMS
 from catalog.pricing import Rates
+from catalog.pricing.rates import family_of
+from catalog.providers import TERMS
 from controlplane.core.forms import JSONField
 from controlplane.core.ids import now
 
@@ -295,6 +297,22 @@ class PriceForm(TermsFields):
         before = self.initial.get(name, "")
         was = f"was {before or 'empty'}" if self.is_bound and text != before else ""
         return Row(bound, unit.per, unit.one, unit.scale, exact, was)
+
+
+class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A provider, whose family of pricing rules is one that there is."""
+
+    class Meta:
+        model = Provider
+        exclude: tuple[str, ...] = ()
+
+    def clean_family(self) -> str:
+        family: str = self.cleaned_data["family"]
+        if family and family_of(family) != family:
+            raise ValidationError(
+                "This is no family of pricing rules. Use one as openai, or leave it empty.", code="invalid"
+            )
+        return family
 
 
 class ReasonForm(forms.Form):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import models
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
@@ -19,6 +19,7 @@ from catalog.admin.filters import (
     PricedFilter,
     ProviderFilter,
 )
+from catalog.aliases import redirected
 from catalog.models import CAPABILITIES, AIModel, ModelAlias
 from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin, confirmed_action
@@ -33,13 +34,13 @@ def switch(row: Any, on: bool, reason: str) -> None:
         row.save(update_fields=["enabled"])
 
 
-def switch_actions(what: str) -> tuple[Any, ...]:
-    """Disable and enable; what: whose calls are refused meanwhile."""
+def switch_actions(what: str, command: str = "") -> tuple[Any, ...]:
+    """Disable and enable; what: whose calls are refused meanwhile; command: the one that does the same."""
     return (
         confirmed_action(
             "Disable",
             permission="change",
-            command="",
+            command=command,
             past="disabled",
             explain=f"Calls of {what} are refused as model_disabled from now on. Prices and what was used stay readable.",
             perform=lambda row, request, reason: switch(row, False, reason),
@@ -49,7 +50,7 @@ def switch_actions(what: str) -> tuple[Any, ...]:
         confirmed_action(
             "Enable",
             permission="change",
-            command="",
+            command=command,
             past="enabled",
             explain=f"Calls of {what} are taken again, where policies allow them.",
             perform=lambda row, request, reason: switch(row, True, reason),
@@ -86,7 +87,8 @@ class AIModelAdmin(WritableModelAdmin):
         ),
         ("Abilities", {"fields": _abilities, "classes": ("collapse",)}),
         ("Offer", {"fields": ("supported_endpoints", "input_modalities", "output_modalities", "regions")}),
-        ("Source", {"fields": ("source_provider", "deprecation_date", "source_url", "flags", "extra")}),
+        ("Source", {"fields": ("source_provider", "deprecation_date", "source_url")}),
+        ("Other fields of the source", {"fields": ("flags", "extra"), "classes": ("collapse",)}),
         ("Record", {"fields": ("canonical", "origin", "created", "changed")}),
     )
     readonly_fields = ("canonical", "origin", "created", "changed")
@@ -170,6 +172,15 @@ class ModelAliasAdmin(WritableModelAdmin):
     ordering = ("alias",)
     fields = ("alias", "model", "tenant", "enabled", "note")
     empty_help = "An alias is another name of a model, for everybody or for one tenant."
+
+    def save_model(self, request: HttpRequest, obj: ModelAlias, form: Any, change: bool) -> None:
+        """A tenant may redirect its own calls of a key; whoever does that is told."""
+        super().save_model(request, obj, form, change)
+        hidden = redirected(obj.alias) if obj.tenant_id else None
+        if hidden is not None and hidden != obj.model:
+            messages.warning(
+                request, f"{hidden.key} is a model's key; {obj.tenant}'s calls of it now go to {obj.model.key}."
+            )
 
     @admin.display(description="For", ordering="tenant__name")
     def whose(self, row: ModelAlias) -> str:

@@ -15,7 +15,7 @@ from auditing.context import audit_context
 from catalog import units
 from catalog.admin import cells
 from catalog.admin.models import switch_actions
-from catalog.forms import TermsForm
+from catalog.forms import ProviderForm, TermsForm
 from catalog.models import ModelPrice, Provider
 from catalog.models.fields import TERMS
 from controlplane.core import display
@@ -26,6 +26,7 @@ from controlplane.core.ids import now
 
 @admin.register(Provider)
 class ProviderAdmin(WritableModelAdmin):
+    form = ProviderForm
     list_display = ("name", "slug", "model_count", "terms", "state", "website")
     list_filter = ("enabled",)
     search_fields = ("slug__startswith", "name__icontains")
@@ -35,7 +36,7 @@ class ProviderAdmin(WritableModelAdmin):
         (None, {"fields": ("name", "slug", "family", "enabled", "terms")}),
         ("About", {"fields": ("website", "doc_url", "notes", "metadata")}),
     )
-    actions = switch_actions("models of these providers")
+    actions = switch_actions("models of these providers", "provider_set")
     empty_help = "A provider serves models: add one, then its models."
     change_form_template = "cp_catalog/provider.html"
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from auditing.models import AuditLog
-from catalog.models import AIModel, ModelPrice
+from catalog.models import AIModel, ModelPrice, Provider
 from controlplane.core.ids import now
 from tests.admin_rows import Page
 from tests.factories import AIModelFactory, ModelAliasFactory, ModelPriceFactory, OperatorFactory, ProviderFactory
@@ -254,6 +254,17 @@ def test_aliases_stand_on_the_page_of_their_model(operator):
     assert "quick" in operator.get(change(alias.model)).content.decode()
 
 
+def test_who_redirects_a_tenants_calls_of_a_key_is_told(operator, acme):
+    ModelPriceFactory(model=AIModelFactory(name="hidden", key="hidden"))
+    target = AIModelFactory(key="target")
+    typed = {"alias": "hidden", "model": "target", "tenant": "acme", "enabled": "on", "note": ""}
+
+    answer = operator.post(reverse("admin:cp_catalog_modelalias_add"), typed, follow=True)
+
+    assert target.aliases.get().tenant == acme
+    assert "Acme&#x27;s calls of it now go to target." in answer.content.decode()
+
+
 # ---------------------------------------------------------------- prices
 
 
@@ -310,7 +321,17 @@ def test_a_price_is_ended_and_voided_with_a_reason(operator, action, end):
     assert AuditLog.objects.filter(resource_id=str(price.pk), reason="a slip").exists()
 
 
-# ---------------------------------------------------------------- terms of a provider
+# ---------------------------------------------------------------- providers
+
+
+@pytest.mark.parametrize(("family", "status"), [("openai", 302), ("", 302), ("magic", 200)])
+def test_a_provider_follows_the_rules_of_a_family_that_there_is(operator, family, status):
+    typed = {"name": "New", "slug": "new", "family": family, "metadata": "{}", "enabled": "on"}
+
+    answer = operator.post(reverse("admin:cp_catalog_provider_add"), typed)
+
+    assert answer.status_code == status
+    assert (status == 302) == Provider.objects.filter(slug="new").exists()
 
 
 def terms(provider):
