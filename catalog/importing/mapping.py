@@ -128,7 +128,7 @@ def _literal(value: Any) -> Any:
 
 def plain(value: Decimal) -> str:
     """A rate as text that the database takes for one."""
-    return units.plain(abs(value))
+    return units.plain(value.copy_abs())  # abs() rounds
 
 
 def _numbers(value: Any) -> Any:

@@ -66,7 +66,7 @@ class Command(commands.Command):
 
     def handle(self, *args: Any, key: str, **options: Any) -> None:
         rates: dict[str, Decimal | None] = dict.fromkeys(options["drop"])
-        rates |= {f: options[f].scaleb(-6) for f in PER_MILLION.values() if options[f] is not None}
+        rates |= {f: per_token(options[f]) for f in PER_MILLION.values() if options[f] is not None}
         rates |= dict(options["rate"])
         terms = {
             "discount_percent": options["discount"],
@@ -97,10 +97,16 @@ class Command(commands.Command):
 def model_by_key(key: str) -> AIModel:
     """The model of a key, in any case. Raises UnknownModel with the nearest."""
     rows = AIModel.objects.select_related("provider").alias(lowered=Lower("key"))
-    found: list[AIModel] = [] if "\x00" in key else list(rows.filter(lowered=key.lower()))
+    found: list[AIModel] = list(rows.filter(lowered=key.lower())) if key.isprintable() else []
     if not found:
         raise UnknownModel(key, [model.key for model in AIModel.objects.search(key, limit=3)])
     return found[0]
+
+
+def per_token(amount: Decimal) -> Decimal:
+    """What is typed per million tokens, exactly: scaleb() rounds."""
+    sign, digits, exponent = amount.as_tuple()
+    return Decimal((sign, digits, int(exponent) - 6))
 
 
 def dollars(text: str) -> Decimal:

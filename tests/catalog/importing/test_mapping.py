@@ -118,6 +118,7 @@ def test_other_fields_are_no_prices(field):
         ("1e+5", "1e+5"),
         ("0e-999", "0"),
         ("0." + "0" * 29 + "1" + "0" * 50, "0." + "0" * 29 + "1"),
+        ("0.123456789012345678901234567891" + "0" * 40, "0.123456789012345678901234567891"),
     ],
 )
 def test_a_rate_is_stored_as_it_was_written_or_in_a_form_that_the_database_takes(literal, stored):

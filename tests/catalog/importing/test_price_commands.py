@@ -112,6 +112,20 @@ def test_a_price_is_typed_per_million_and_stored_per_token(model, run):
     assert AuditLog.objects.filter(actor_id="price_set", reason="announced").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--rate", "input_cost_per_token=0.123456789012345678901234567891"),
+        ("--input-per-million", "123456.789012345678901234567891"),
+    ],
+)
+def test_a_price_is_kept_and_said_to_its_last_digit(model, run, arguments):
+    out, _ = run("price_set", "gpt-test", *arguments, "--confirm")
+
+    assert model.price_at(now()).rates["input_cost_per_token"] == "0.123456789012345678901234567891"
+    assert "input_cost_per_token 123456.789012345678901234567891 USD per million" in out
+
+
 def test_json_says_what_was_set(model, run):
     told = json.loads(run("price_set", "gpt-test", "--rate", "output_cost_per_image=0.04", "--fresh", "--json")[0])
 
@@ -124,7 +138,8 @@ def test_a_key_is_found_in_any_case_and_an_unknown_one_named_with_the_nearest(mo
     code, sentence, _, _ = failed("price_set", "gpt-tset", "--input-per-million", "3")
 
     assert (code, "gpt-test" in sentence) == (2, True)
-    assert failed("price_set", "a\x00b", "--input-per-million", "3")[0] == 2
+    for garbage in ("a\x00b", "a\udcffb", "x" * 9000):
+        assert failed("price_set", garbage, "--input-per-million", "3")[0] == 2
 
 
 def test_a_rate_that_is_ten_times_off_has_to_be_confirmed(model, run, failed):
@@ -141,6 +156,7 @@ def test_a_rate_that_is_ten_times_off_has_to_be_confirmed(model, run, failed):
     [
         ["--rate", "input_cost_per_tokens=1"], ["--rate", "input_cost_per_token"], ["--rate", "x_cost=-1"],
         ["--input-per-million", "x"], ["--input-per-million=-1"], ["--input-per-million", "nan"], ["--fresh"],
+        ["--input-per-million", "1e-30"], ["--input-per-million", "9e999999"],
         ["--tenant", "nobody"],
         ["--from", "2026-01-01T00:00Z", "--input-per-million", "3"], ["--rate", "output_cost_per_image=1e-40"],
         ["--rate", "output_cost_per_image=1e20"], ["--drop", "input_cost"], ["--discount", "101"],
