@@ -14,7 +14,7 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import IntegrityError, models
+from django.db import DataError, IntegrityError, models
 
 from controlplane.core.errors import ControlPlaneError
 
@@ -47,6 +47,9 @@ class Command(BaseCommand):
             raise CommandError(sentence(error), returncode=REFUSED) from error
         except IntegrityError as error:
             raise CommandError(f"The database refused this: {str(error).splitlines()[0]}.") from error
+        except (DataError, UnicodeEncodeError) as error:  # bytes of an argument that are no UTF-8
+            what = str(error).splitlines()[0]
+            raise CommandError(f"A text or number cannot be kept: {what}. Write it otherwise.") from error
 
     def say(self, line: str) -> None:
         """A line for people, on stderr: stdout holds what was asked for alone."""

@@ -249,6 +249,23 @@ def test_an_alias_of_a_model_that_is_not_there_or_switched_off_is_refused(gpt):
     assert not ModelAlias.objects.exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("model_search", "x", "--mode"), ("model_search", "x", "--provider"), ("model_search", "x", "--tenant"),
+        ("provider_set", "p", "--name"), ("provider_set", "p", "--notes"), ("alias_set", "fast", "gpt-4o", "--note"),
+        ("prices_rerate", "--from", "2026-01-01T00Z", "--to", "2026-02-01T00Z", "--reason", "x", "--provider"),
+    ],
+    ids=lambda arguments: arguments[0] + arguments[-1],
+)  # fmt: skip
+def test_bytes_that_are_no_text_are_refused_in_a_sentence(gpt, arguments):
+    with pytest.raises(CommandError, match="cannot be kept") as refused:
+        call_command(*arguments, "a\udcffb")
+
+    assert refused.value.returncode in (1, 2)
+    assert not Provider.objects.filter(slug="p").exists()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_who_set_an_alias_at_once_one_is_told_that_it_is_taken(gpt, o3):
     outcomes = together(lambda: set_alias("fast", gpt), lambda: set_alias("Fast", o3))
