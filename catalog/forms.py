@@ -20,7 +20,6 @@ from catalog.models import AIModel, ModelPrice, Provider
 from catalog.models.fields import TERMS
 from catalog.pricing import Rates
 from catalog.pricing.rates import family_of
-from catalog.providers import TERMS
 from controlplane.core.forms import JSONField
 from controlplane.core.ids import now
 
