@@ -23,11 +23,15 @@ class TenantsConfig(AppConfig):
         import tenants.checks  # noqa: F401 - registers them
         from auditing import directory
         from controlplane.core.caches import invalidation
-        from tenants import lastuse
+        from tenants import lastuse, rehashing
         from tenants.directory import TenantDirectory
 
         directory.register(TenantDirectory())
         invalidation.duties.add(
             "last use", lastuse.EVERY, lambda connection: lastuse.write(connection.execute), at_end=True
         )
+        invalidation.duties.add(
+            "pepper", rehashing.EVERY, lambda connection: rehashing.change_over(connection.execute), at_end=True
+        )
         os.register_at_fork(after_in_child=lastuse.forget)
+        os.register_at_fork(after_in_child=rehashing.forget)

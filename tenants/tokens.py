@@ -105,7 +105,7 @@ def sha256(token: str) -> bytes:
 
 
 def digests(hashed: bytes, peppers: Mapping[int, str]) -> list[tuple[int, bytes]]:
-    """(hash_version, digest) that a stored secret may have, newest first; `hashed`: SHA-256 of the token.
+    """(hash_version, digest) that a stored secret may have, newest first, three at most; `hashed`: SHA-256 of the token.
 
     Without peppers version 0, the hash itself; with them HMAC-SHA256 per version, and 0 only while it is listed.
     """
@@ -113,7 +113,7 @@ def digests(hashed: bytes, peppers: Mapping[int, str]) -> list[tuple[int, bytes]
         return [(0, hashed)]
     return [
         (version, hmac.digest(bytes.fromhex(peppers[version]), hashed, "sha256") if version else hashed)
-        for version in sorted(peppers, reverse=True)
+        for version in sorted(peppers, reverse=True)[:3]
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -14,7 +15,7 @@ from django.db import InterfaceError, OperationalError
 
 from controlplane.core.caches import MISSING, Ask, CacheUnavailable, RecordCache, on_this_thread
 from controlplane.core.conf import conf
-from tenants import lastuse, tokens
+from tenants import lastuse, rehashing, tokens
 from tenants.errors import AuthUnavailable, InvalidKey
 
 
@@ -156,22 +157,33 @@ WHERE s.digest IN (%s, %s, %s)
 
 
 def load(hashed: bytes, ask: Ask) -> Found | None:
-    """The secret whose token has this SHA-256, and its states, in one statement."""
-    candidates = tokens.digests(hashed, conf.API_KEY_PEPPERS)[:3]
+    """The secret whose token has this SHA-256, and its states, in one statement. An older pepper is noted for later."""
+    candidates = tokens.digests(hashed, conf.API_KEY_PEPPERS)
+    row = _row(candidates, ask)
+    if row is None:
+        return None
+    newest, digest = candidates[0]
+    if row[3] != newest:
+        rehashing.note(row[0], row[3], newest, digest)
+    return _found(row)
+
+
+def find(hashed: bytes) -> Found | None:
+    """As `load`, on this thread's connection and past the cache; nothing is noted. Raises AuthUnavailable."""
+    try:
+        row = _row(tokens.digests(hashed, conf.API_KEY_PEPPERS), on_this_thread)
+    except (OperationalError, InterfaceError) as error:
+        raise AuthUnavailable from error
+    return None if row is None else _found(row)
+
+
+def _row(candidates: Sequence[tuple[int, bytes]], ask: Ask) -> tuple[Any, ...] | None:
     values = [digest for _, digest in candidates]
     values += [values[-1]] * (3 - len(values))
     for row in ask(_FIND, values):
         if any(version == row[3] and hmac.compare_digest(digest, bytes(row[2])) for version, digest in candidates):
-            return _found(row)
+            return row
     return None
-
-
-def find(hashed: bytes) -> Found | None:
-    """As `load`, on this thread's connection and past the cache. Raises AuthUnavailable."""
-    try:
-        return load(hashed, on_this_thread)
-    except (OperationalError, InterfaceError) as error:
-        raise AuthUnavailable from error
 
 
 def _found(row: tuple[Any, ...]) -> Found:

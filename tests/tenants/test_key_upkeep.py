@@ -9,12 +9,13 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test import override_settings
 
 from auditing.models import AuditLog
+from controlplane.core.caches import invalidation
 from controlplane.core.ids import now, uuid7
-from tenants import lastuse, leaks, tokens
+from tenants import lastuse, leaks, rehashing, tokens
 from tenants.checks import check_peppers, check_versions
 from tenants.errors import InvalidKey, KeyOperationError
 from tenants.models import APIKey, APIKeySecret, APIKeySecretUse
@@ -95,14 +96,115 @@ def test_a_pepper_that_is_short_or_no_hex_is_told_without_showing_it(pepper):
         assert list(check_peppers(None)) == []
 
 
+def versions(*issued):
+    return [APIKeySecret.objects.get(pk=one.secret.pk).hash_version for one in issued]
+
+
+def change_over():
+    with connection.cursor() as cursor:
+        rehashing.change_over(cursor.execute)
+
+
+def test_a_key_that_is_used_under_an_old_pepper_gets_the_newest_later(acme_app):
+    with peppers(_1=ONE):
+        used, idle = issue(acme_app), issue(acme_app)
+    with peppers(_1=ONE, _2=TWO):
+        APIKey.objects.verify(used.token)
+        assert versions(used, idle) == [1, 1]
+        change_over()
+        assert versions(used, idle) == [2, 1]
+        assert APIKeySecret.objects.versions() == {1: 1, 2: 1}
+    entry = AuditLog.objects.for_resource("cp_tenants_apikeysecret", used.secret.pk).latest("id")
+    assert (entry.actor_type, entry.actor_id, entry.reason) == ("system", "pepper", "used under an older pepper")
+    invalidation.flush()
+    with peppers(_2=TWO):
+        assert APIKey.objects.verify(used.token).key_id == used.key.pk
+        with pytest.raises(InvalidKey, match="unknown"):
+            APIKey.objects.verify(idle.token)
+
+
+def test_a_use_under_the_newest_pepper_and_a_look_at_a_leaked_token_change_nothing(acme_app, django_assert_num_queries):
+    with peppers(_1=ONE):
+        leaked = issue(acme_app)
+    with peppers(_1=ONE, _2=TWO):
+        APIKey.objects.verify(issue(acme_app).token)
+        assert leaks.inspect(leaked.token).live
+        with django_assert_num_queries(0):
+            change_over()
+
+
+def test_a_digest_that_changed_meanwhile_stays(acme_app):
+    secret = issue(acme_app).secret
+    rehashing.note(secret.pk, 1, 2, b"2" * 32)
+    rehashing.note(uuid7(), 1, 2, b"3" * 32)
+
+    change_over()
+
+    assert bytes(APIKeySecret.objects.get().digest) == bytes(secret.digest)
+
+
+def test_a_digest_that_another_secret_has_stops_no_others(acme_app):
+    first, twin, other = (issue(acme_app) for _ in range(3))
+    rehashing.note(first.secret.pk, 0, 2, bytes(twin.secret.digest))
+    rehashing.note(other.secret.pk, 0, 2, b"2" * 32)
+
+    change_over()
+
+    assert versions(first, twin, other) == [0, 0, 2]
+
+
+def test_a_change_of_pepper_that_failed_is_tried_again(acme_app):
+    issued = issue(acme_app)
+    rehashing.note(issued.secret.pk, 0, 2, b"2" * 32)
+
+    def broken(statement, params):
+        raise DatabaseError("away")
+
+    with pytest.raises(DatabaseError):
+        rehashing.change_over(broken)
+    change_over()
+
+    assert versions(issued) == [2]
+
+
+def test_many_change_over_in_batches_that_empty_no_cache(acme_app):
+    key = issue(acme_app).key
+    secrets = APIKeySecret.objects.bulk_create(
+        APIKeySecret(tenant=key.tenant, key=key, kid=f"{n:012}", digest=n.to_bytes(32, "big")) for n in range(1100)
+    )
+    for n, secret in enumerate(secrets, 2000):
+        rehashing.note(secret.pk, 0, 2, n.to_bytes(32, "big"))
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM cp_core_invalidation")
+
+    change_over()
+
+    assert APIKeySecret.objects.filter(hash_version=2).count() == 1100
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM cp_core_invalidation WHERE kind = 'all'")
+        assert cursor.fetchone() == (0,)
+
+
+def test_a_fourth_pepper_opens_nothing(acme_app):
+    with peppers(_1=ONE):
+        issued = issue(acme_app)
+    with peppers(_1=ONE, _2=TWO, _3="33" * 32, _4="44" * 32):
+        with pytest.raises(InvalidKey, match="unknown"):
+            APIKey.objects.verify(issued.token)
+        with pytest.raises(APIKey.DoesNotExist):
+            APIKey.objects.get_by_hash(tokens.sha256(issued.token))
+
+
 # ---------------------------------------------------------------- last use
 
 
 @pytest.fixture(autouse=True)
 def nothing_noted():
-    lastuse.forget()
+    for module in (lastuse, rehashing):
+        module.forget()
     yield
-    lastuse.forget()
+    for module in (lastuse, rehashing):
+        module.forget()
 
 
 def test_a_use_is_written_down_later_in_one_statement(acme_app, django_assert_num_queries):
