@@ -15,6 +15,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 
+from auditing.admin.filters import subject_filter
 from auditing.models import AuditLog
 from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin, confirmed_action
@@ -92,7 +93,9 @@ class APIKeyAdmin(WritableModelAdmin):
     form = KeyForm
     add_form = NewKeyForm
     list_display = ("name", "prefix", "tenant", "app", "user", "condition", "used", "ends", "made")
-    list_filter = (KeyStateFilter, "environment")
+    list_filter = (
+        KeyStateFilter, "environment", *(subject_filter(name, name) for name in ("tenant", "app", "branch", "user")),
+    )  # fmt: skip
     search_fields = ("name__icontains", "secrets__kid__exact", "tenant__slug__exact", "app__slug__exact")
     search_help_text = "Name, kid, or slug of tenant or app"
     list_select_related = ("tenant", "app", "user")

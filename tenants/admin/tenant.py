@@ -3,13 +3,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from django import forms
 from django.contrib import admin
 from django.db import models
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 
 from auditing.models import InferenceRequest
@@ -43,11 +44,11 @@ class StatusFilter(admin.SimpleListFilter):
         return queryset.filter(status=value) if value else queryset.exclude(status=Status.DELETED)
 
 
-def count(model: type[models.Model], **match: Any) -> models.Expression:
-    """Number of rows of another table by a sub-query: joins would multiply each other."""
-    (name,) = (key for key, value in match.items() if isinstance(value, models.OuterRef))
-    rows = model._default_manager.filter(**match).order_by().values(name).annotate(n=models.Count("pk")).values("n")
-    return Coalesce(models.Subquery(rows, output_field=models.IntegerField()), 0)
+def count(rows: models.QuerySet[Any], name: str) -> models.Expression:
+    """How many of the rows refer to this one by the field `name`; by a sub-query: joins would multiply each other."""
+    here = rows.filter(**{name: models.OuterRef("pk")}).order_by()
+    counted = here.values(name).annotate(n=models.Count("pk")).values("n")
+    return Coalesce(models.Subquery(counted, output_field=models.IntegerField()), 0)
 
 
 def _what_stops(rows: Sequence[Any]) -> list[tuple[str, str]]:
@@ -137,7 +138,10 @@ class LifecycleAdmin(WritableModelAdmin):
 
     @admin.display(description="Live keys")
     def key_count(self, row: Any) -> str:
-        return display.number(row.keys_n)
+        """The number leads to the list of them."""
+        chosen = urlencode({str(self.opts.model_name): row.pk, "state": "live"})
+        address = f"{reverse('admin:cp_tenants_apikey_changelist')}?{chosen}"
+        return format_html('<a href="{}">{}</a>', address, display.number(row.keys_n))
 
 
 class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -173,12 +177,10 @@ class TenantAdmin(LifecycleAdmin):
     empty_help = "A tenant is an organisation whose apps call models. The command: manage.py tenant_create."
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Tenant]:
-        here = models.OuterRef("pk")
-        live = {"revoked_at": None, "enabled": True}
         counts = {
-            "apps_n": count(App, tenant=here),
-            "users_n": count(User, tenant=here, is_active=True),
-            "keys_n": count(APIKey, tenant=here, **live),
+            "apps_n": count(App.objects.all(), "tenant"),
+            "users_n": count(User.objects.active(), "tenant"),
+            "keys_n": count(APIKey.objects.live(), "tenant"),
         }
         rows: models.QuerySet[Tenant] = super().get_queryset(request).annotate(**counts)
         return rows
@@ -226,7 +228,7 @@ class AppAdmin(LifecycleAdmin):
     empty_help = "An app of a tenant holds the keys that call models. The command: manage.py app_create."
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[App]:
-        keys = count(APIKey, app=models.OuterRef("pk"), revoked_at=None, enabled=True)
+        keys = count(APIKey.objects.live(), "app")
         rows: models.QuerySet[App] = super().get_queryset(request).annotate(keys_n=keys)
         return rows
 
@@ -252,7 +254,7 @@ class BranchAdmin(LifecycleAdmin):
     empty_help = "A branch is a location or sub-unit of an app. The command: manage.py branch_create."
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Branch]:
-        keys = count(APIKey, branch=models.OuterRef("pk"), revoked_at=None, enabled=True)
+        keys = count(APIKey.objects.live(), "branch")
         rows: models.QuerySet[Branch] = super().get_queryset(request).annotate(keys_n=keys)
         return rows
 

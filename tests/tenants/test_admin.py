@@ -734,3 +734,43 @@ def test_an_app_and_a_branch_are_added_to_their_tenant(operator, acme, globex_ap
     assert "another tenant" in errors_of(foreign)["app"]
     assert operator.post(add, branch | {"app": "acme/chat"}).status_code == 302
     assert Branch.objects.get().app == app
+
+
+# ---------------------------------------------------------------- keys of one app
+
+
+def filters(page):
+    return [spec.title for spec in page.context["cl"].filter_specs]
+
+
+@pytest.mark.parametrize("subject", ["tenant", "app", "branch", "user"])
+def test_the_list_of_keys_shows_those_of_one_tenant_app_branch_or_user(operator, acme_app, globex, subject):
+    mine = issue(
+        acme_app, name="mine", user=UserFactory(tenant=acme_app.tenant), branch=BranchFactory(app=acme_app)
+    ).key
+    issue(AppFactory(tenant=globex), name="theirs")
+
+    page = operator.get(KEYS, {subject: getattr(mine, f"{subject}_id")})
+
+    assert [key.name for key in page.context["cl"].result_list] == ["mine"]
+    assert subject in filters(page)
+    for nobody in (uuid4(), "x", "' OR 1=1"):
+        assert list(operator.get(KEYS, {subject: nobody}).context["cl"].result_list) == []
+
+
+def test_the_list_of_keys_offers_no_names_of_apps(operator, acme_app):
+    issue(acme_app)
+
+    assert filters(operator.get(KEYS)) == ["state", "environment"]
+
+
+def test_an_app_leads_to_its_live_keys_and_counts_what_is_listed_there(operator, acme_app):
+    live, ended = issue(acme_app, name="live").key, issue(acme_app, name="ended").key
+    APIKey.objects.filter(pk=ended.pk).update(expires_at=now() - timedelta(hours=1))
+    BranchFactory(app=acme_app)
+
+    for model in (Tenant, App):
+        page = operator.get(list_of(model)).content.decode()
+        [(address, shown)] = re.findall(rf'<a href="({re.escape(KEYS)}\?[^"]*)"><span class="cp-num">([0-9,]+)<', page)
+        listed = operator.get(address.replace("&amp;", "&")).context["cl"].result_list
+        assert (shown, list(listed)) == ("1", [live])
