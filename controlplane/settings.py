@@ -255,6 +255,7 @@ LOGGING = {
 CONTROLPLANE: dict[str, Any] = {
     "MIGRATE": True,
     # known without the prefix, too; with it they win
+    "DATABASE_DIRECT_URL": env.secret("DATABASE_DIRECT_URL"),
     "CACHE_API_KEY_SIZE": env.int("CACHE_API_KEY_SIZE", default=Conf.CACHE_API_KEY_SIZE),
     "CACHE_API_KEY_TTL": env.int("CACHE_API_KEY_TTL", default=Conf.CACHE_API_KEY_TTL),
     "CACHE_MODEL_SIZE": env.int("CACHE_MODEL_SIZE", default=Conf.CACHE_MODEL_SIZE),

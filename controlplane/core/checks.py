@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -41,6 +42,7 @@ def check_installation(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -
             id="cp_core.E006",
         )
     yield from _endless_lease()
+    yield from _no_room()
 
 
 def _shadowed() -> Iterable[CheckMessage]:
@@ -76,6 +78,16 @@ def _endless_lease() -> Iterable[CheckMessage]:
             "for it may take; CACHE_POLL is less than it, and more than 0.",
             id="cp_core.E201",
         )
+
+
+def _no_room() -> Iterable[CheckMessage]:
+    for key in sorted(key for key in known_keys() if re.fullmatch(r"CACHE_(.+_(SIZE|TTL)|MAX_LOADS)", key)):
+        if getattr(conf, key) < 1:
+            yield Error(
+                f"{key} is {getattr(conf, key)}: with nothing in it, a cache has no bound or no answer.",
+                hint="Use at least 1. A cache cannot be turned off: it forgets what is changed by itself.",
+                id="cp_core.E202",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,3 +114,12 @@ def test_a_lease_that_keeps_the_bound_is_taken(settings, poll, lease):
     settings.CONTROLPLANE = {**settings.CONTROLPLANE, "CACHE_POLL": poll, "CACHE_LEASE": lease}
 
     assert "cp_core.E201" not in ids(check_installation(None))
+
+
+@pytest.mark.parametrize("key", ["CACHE_API_KEY_SIZE", "CACHE_MODEL_TTL", "CACHE_NEGATIVE_SIZE", "CACHE_MAX_LOADS"])
+def test_a_cache_without_room_is_refused(settings, key):
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, key: 0}
+
+    [error] = [message for message in check_installation(None) if message.id == "cp_core.E202"]
+
+    assert error.msg.startswith(f"{key} is 0")

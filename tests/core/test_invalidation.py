@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from threading import Event
 from uuid import UUID, uuid4
 
@@ -8,7 +9,7 @@ import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from controlplane.core.caches import MISSING, Invalidation, RecordCache
+from controlplane.core.caches import MISSING, Invalidation, RecordCache, listener
 from controlplane.core.conf import conf
 
 ONE, TWO = UUID(int=1), UUID(int=2)
@@ -292,6 +293,52 @@ def test_the_lease_counts_from_before_the_look(committed, own, monkeypatch):
     own.poll()
 
     assert own.fresh_until == 0 + conf.CACHE_LEASE
+
+
+def test_the_clock_of_the_lease_goes_on_while_the_machine_sleeps():
+    assert listener.boottime.args == (getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC),)
+
+
+def test_a_standby_is_not_followed(committed, own, monkeypatch):
+    quiet(own, monkeypatch)
+    monkeypatch.setattr(listener, "_READ", listener._READ.replace("pg_is_in_recovery()", "true"))
+
+    with pytest.raises(psycopg.OperationalError, match="standby"):
+        own.poll()
+
+    assert own.fresh_until == 0
+
+
+def test_a_transaction_that_stays_open_is_told_of_once(committed, own, other_connection, monkeypatch, caplog):
+    quiet(own, monkeypatch)
+    other_connection.execute("BEGIN")
+    other_connection.execute("SELECT pg_current_xact_id()")
+    execute("SELECT pg_current_xact_id()")  # something ends after it, so it is not the newest
+    began = own.clock()
+    for minute in (0, 0, 4, 6, 7):
+        monkeypatch.setattr(own, "clock", lambda minute=minute: began + 60 * minute)
+        own.poll()
+    other_connection.execute("ROLLBACK")
+
+    assert [record.getMessage()[:33] for record in caplog.records] == ["a transaction has been open for 5"]
+
+
+def test_a_database_that_is_away_is_told_of_once_and_when_it_is_back(committed, own, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    answers = iter([psycopg.OperationalError("away"), psycopg.OperationalError("away"), None, None])
+
+    def poll():
+        if error := next(answers):
+            raise error
+
+    monkeypatch.setattr(own, "poll", poll)
+    failures = 0
+    for _ in range(4):
+        failures = 0 if own._followed(failures) else failures + 1
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "caches cannot follow the database: after 5 s they ask it each time. away", "caches follow the database again",
+    ]  # fmt: skip
 
 
 def test_a_connection_that_was_lost_is_replaced_and_everything_forgotten(committed, own, other_connection, monkeypatch):

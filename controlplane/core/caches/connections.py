@@ -19,6 +19,11 @@ LOAD, WAIT = 1.0, 2.0
 NO_ANSWER = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 """What Django and psycopg raise when the database does not answer, or not in time."""
 
+# Of a silent network, where the project says nothing else.
+_LIMITS = {
+    "connect_timeout": 2, "tcp_user_timeout": 5_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+}  # fmt: skip
+
 Ask = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs a query with placeholders %s; all its rows."""
 
@@ -44,7 +49,7 @@ def connect(timeout_s: float) -> psycopg.Connection[Any]:
     del found["cursor_factory"]  # Django's binds on the client
     if conf.DATABASE_DIRECT_URL:
         found = {"context": found["context"], **conninfo_to_dict(conf.DATABASE_DIRECT_URL)}
-    found = {"connect_timeout": 2, "fallback_application_name": "controlplane caches", **found}
+    found = {**_LIMITS, "fallback_application_name": "controlplane caches", **found}
     found["prepare_threshold"] = None if pooled() else 0
     if not pooled():
         limits = f"-c statement_timeout={round(timeout_s * 1000)}"

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -199,30 +200,34 @@ class Invalidation:
         self._connection = None
 
     def _run(self, stopping: socket.socket) -> None:
-        failed = False
-        pause = 0.1
+        failures = 0
         with stopping:
             while True:
-                try:
-                    self.poll()
-                    if failed:
-                        logger.info("caches follow the database again")
-                    failed, pause = False, 0.1
-                except Exception as error:
-                    if not failed:
-                        logger.warning("caches cannot follow the database, so they answer nothing after %s s: %s",
-                                       conf.CACHE_LEASE, error)  # fmt: skip
-                    failed, pause = True, min(pause * 2, conf.CACHE_POLL)
-                if self._wait(stopping, pause if failed else conf.CACHE_POLL):
+                failures = 0 if self._followed(failures) else failures + 1
+                pause = min(0.1 * 2 ** min(failures, 10), conf.CACHE_POLL) if failures else conf.CACHE_POLL
+                if self._wait(stopping, pause):
                     return
+
+    def _followed(self, failures: int) -> bool:
+        try:
+            self.poll()
+        except Exception as error:
+            if not failures:
+                after = conf.CACHE_LEASE
+                logger.warning("caches cannot follow the database: after %s s they ask it each time. %s", after, error)
+            return False
+        if failures:
+            logger.info("caches follow the database again")
+        return True
 
     def _wait(self, stopping: socket.socket, seconds: float) -> bool:
         """Wait for a notification, or so long. Whether the thread is to end."""
         connection = self._connection
         with selectors.DefaultSelector() as selector:
             selector.register(stopping, selectors.EVENT_READ)
-            if connection is not None and not connection.closed:
-                selector.register(connection.fileno(), selectors.EVENT_READ)
+            if connection is not None:
+                with suppress(psycopg.Error, OSError, ValueError):  # somebody who polled may have closed it just now
+                    selector.register(connection.fileno(), selectors.EVENT_READ)
             ready = selector.select(0 if self._notified else seconds)
         return any(key.fileobj is stopping for key, _ in ready)
 
