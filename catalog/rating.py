@@ -23,7 +23,7 @@ from auditing.values import TOKENS, money
 from catalog.errors import CatalogError
 from catalog.pricing import Cost, Usage, cost
 from catalog.records import ModelRecord, PriceSegment
-from catalog.resolution import Key, find, look_up
+from catalog.resolution import Key, billing, find, look_up
 from controlplane.core.caches import CacheUnavailable
 from controlplane.core.conf import conf
 from controlplane.core.statements import fetch
@@ -65,6 +65,10 @@ def _read(key: Key) -> ModelRecord | None:
     return look_up(key, partial(fetch, conf.DATABASE), hints=False)[0]
 
 
+_Records = tuple[ModelRecord | None, ModelRecord | None]
+"""Of the model that served a call, and of the one that was asked for."""
+
+
 class Prices:
     """The prices of the requests at hand, each name looked up once by `look`. Not kept: it never notices a change."""
 
@@ -72,7 +76,7 @@ class Prices:
 
     def __init__(self, look: Callable[[Key], ModelRecord | None]) -> None:
         self._look = look
-        self._named: dict[tuple[int, str, str, str | None], tuple[ModelRecord, ...]] = {}
+        self._named: dict[tuple[int, str, str, str | None], _Records] = {}
 
     def cost(self, row: Any) -> Cost | None:
         """What the row costs, not rounded; None, or a total of None: nobody knows."""
@@ -95,18 +99,16 @@ class Prices:
         if records is None:
             if len(self._named) >= self.KEPT:
                 self._named.clear()
-            records = self._named[names] = tuple(self._records(*names))
-        held = [price for record in records if (price := record.price_at(row.created_at)) and price.rates]
-        own = [price for price in held if price.tenant_id is not None]
-        return own[-1] if own else held[0] if held else None
+            records = self._named[names] = self._records(*names)
+        found = billing(*records, row.created_at)
+        return found and found[1]
 
-    def _records(self, tenant: int, provider: str, model: str, asked: str | None) -> Iterator[ModelRecord]:
+    def _records(self, tenant: int, provider: str, model: str, asked: str | None) -> _Records:
         """The model that served, and the one that was asked for. That counts as a name of the same provider: an alias may have
         meant another model when the call was made."""
         served = self._look((tenant, model, provider, None, None, None))
         served = served or self._look((tenant, model, None, None, None, None))
-        requested = self._look((tenant, asked, provider, None, None, None)) if asked else None
-        return (record for record in (served, requested) if record)
+        return served, self._look((tenant, asked, provider, None, None, None)) if asked else None
 
 
 @dataclass(slots=True)

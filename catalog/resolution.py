@@ -107,15 +107,19 @@ def what_prices(requested: ModelRecord, served: str, at: datetime) -> tuple[Mode
     requested: what was asked for. served: the name that the provider reports, "" if none. A tenant's own price of what was
     asked for comes first; then the model that served, if the catalog knows it with rates, disabled or not; then the former.
     """
-    price = requested.price_at(at)
-    if not served or (price is not None and price.tenant_id is not None):
-        return requested, price
     tenant = None if requested.tenant_id is None else requested.tenant_id.int
-    actual = find((tenant, served, requested.provider, None, None, None))
-    by = None if actual is None else actual.price_at(at)
-    if actual is not None and by is not None and by.rates:
-        return actual, by
-    return requested, price
+    actual = find((tenant, served, requested.provider, None, None, None)) if served else None
+    return billing(actual, requested, at) or (requested, None)
+
+
+def billing(
+    served: ModelRecord | None, requested: ModelRecord | None, at: datetime
+) -> tuple[ModelRecord, PriceSegment] | None:
+    """The rule of `what_prices` for records at hand, None where a name is unknown. A price without rates bills nothing."""
+    records = [record for record in (served, requested) if record]
+    held = [(record, price) for record in records if (price := record.price_at(at)) and price.rates]
+    own = [found for found in held if found[1].tenant_id is not None]
+    return own[-1] if own else held[0] if held else None
 
 
 def look_up(key: Key, ask: Ask, *, hints: bool = True) -> tuple[ModelRecord | None, tuple[str, ...]]:

@@ -346,3 +346,11 @@ def test_a_model_switched_off_still_prices_what_it_served(gpt, snapshot):
 
 def test_nothing_prices_what_has_no_price(gpt):
     assert priced_by("anything") == ("gpt-4o", None)
+
+
+def test_a_tenants_price_without_rates_beats_nothing(gpt, snapshot, acme):
+    ModelPriceFactory(model=gpt, tenant=acme, rates={})
+    actual = ModelPriceFactory(model=snapshot)
+
+    assert priced_by(snapshot.key, tenant=acme) == (snapshot.key, actual.pk)
+    assert priced_by("", tenant=acme) == ("gpt-4o", None)
