@@ -164,11 +164,12 @@ def rerate(
 ) -> Rerating:
     """What the requests of a window cost at the prices of their time, minus what is booked for them; `apply` books it.
 
-    start <= created_at < end, aware. model: as the requests have it, or any name of it. provider: slug. status: `unpriced`
-    (and not priced since), `priced` or `estimated`, as they were stored. Credits stay on top; other adjustments are part of
-    what is booked. What failed for nothing stays free. actor: of the events, None = of the open audit_context. progress: called
-    with the requests looked at. With `apply`, each `page` of requests is booked in one transaction, with an event per tenant in
-    the audit log: interrupted, run it again, and the same again books nothing. Raises ReasonRequired, InvalidWindow.
+    start <= created_at < end, aware. model: as the requests have it, or any name of it, the tenant's too. provider: slug.
+    status: `unpriced` (and not priced since), `priced` or `estimated`, as they were stored. Credits stay on top; other
+    adjustments are part of what is booked. What failed for nothing stays free. actor: of the events, None = of the open
+    audit_context. progress: called with the requests looked at. With `apply`, each `page` of requests is booked in one
+    transaction, with an event per tenant in the audit log: interrupted, run it again, and the same again books nothing.
+    Raises ReasonRequired, InvalidWindow.
     """
     why = read_reason(reason)
     result, prices = Rerating(apply), Prices(_read)
@@ -199,7 +200,8 @@ def _requests(
 ) -> InferenceRequestQuerySet:
     rows: InferenceRequestQuerySet = InferenceRequest.objects.between(start, end).filter(adjusts=None)
     if model is not None:
-        record = _read((None, model, None, None, None, None))
+        owner = tenant.pk if isinstance(tenant, Tenant) else tenant
+        record = _read((owner and owner.int, model, None, None, None, None))
         rows = rows.filter(model__in={model, record.canonical_id} if record else {model})
     if provider is not None:
         rows = rows.filter(provider=provider)

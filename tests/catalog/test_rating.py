@@ -537,6 +537,7 @@ def test_only_what_is_asked_for_is_rated_again(acme, globex, gpt, openai):
     price(gpt)
     price(AIModelFactory(provider=azure, name="gpt-5.6", key="azure/gpt-5.6"))
     ModelAliasFactory(alias="quick", model=gpt)
+    ModelAliasFactory(alias="ours", model=gpt, tenant=acme)
     mine, theirs = fact_of(acme), fact_of(globex)
     elsewhere = fact_of(acme, "azure/gpt-5.6", provider="azure")
     wrong = fact_of(acme, cost=Decimal(1))
@@ -553,6 +554,8 @@ def test_only_what_is_asked_for_is_rated_again(acme, globex, gpt, openai):
     assert rated() == openais | {elsewhere.pk}
     assert rated(model="openai/gpt-5.6") == rated(model="gpt-5.6") == rated(model="quick") == openais
     assert rated(provider="azure") == rated(model="azure/gpt-5.6") == {elsewhere.pk}
+    assert rated(model="ours", tenant=acme) == rated(model="ours", tenant=acme.pk) == openais - {theirs.pk}
+    assert rated(model="ours", tenant=globex) == rated(model="ours") == set()
     assert rated(tenant=globex) == rated(tenant=globex.pk) == {theirs.pk}
     assert rated(status="unpriced") == {mine.pk, theirs.pk, elsewhere.pk}
     assert rated(status="priced", tenant=acme) == {wrong.pk}
