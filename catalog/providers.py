@@ -40,7 +40,7 @@ def set_provider(
         for name, value in given.items():
             setattr(provider, name, value)
         provider.full_clean()
-        if terms and not made and not reason:
+        if terms and not made and not reason.strip():
             raise ReasonRequired(
                 message="Other terms end the provider's prices and begin new ones: say why, with a reason."
             )

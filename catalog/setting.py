@@ -37,7 +37,7 @@ def set_price(
 
     rates: US dollars per unit by field; None takes one away. Those not named stay as they are in force for the tenant,
     as do discount_percent, margin_percent and margin_fixed (terms); fresh: none stays. confirmed: also if a rate is ten
-    times, or a tenth, of the one it replaces or of the list price. Raises PriceRefused.
+    times, or a tenth, of the one it replaces or of the list price. Raises PriceRefused, and ValidationError for terms.
     """
     if why := unfit(effective_from):
         raise PriceRefused("bad_time", why)
@@ -46,6 +46,7 @@ def set_price(
         raise PriceRefused("missing_reason")
     for field, rate in rates.items():
         _check(field, rate)
+    _check_terms(terms)
     with transaction.atomic(using=conf.DATABASE):
         AIModel.objects.using(conf.DATABASE).select_for_update(no_key=True).get(pk=model.pk)
         old, listed = model.price_at(start, tenant), model.price_at(start)
@@ -75,6 +76,14 @@ def _check(field: str, rate: Decimal | None) -> None:
     for fault in rate_faults(field, None if rate is None else Number(rate)):
         if fault.blocks:
             raise PriceRefused(fault.code, f"{field} is {fault.value}: {fault.message}")
+
+
+def _check_terms(terms: Mapping[str, Decimal]) -> None:
+    """Refuse what the database would round, or would refuse with a sentence of its own. Raises ValidationError."""
+    price = ModelPrice(**terms)
+    others = {field.name for field in ModelPrice._meta.fields} - set(TERMS)
+    price.clean_fields(exclude=others)
+    price.validate_constraints(exclude=others)
 
 
 def _doubt(move: Move) -> str:

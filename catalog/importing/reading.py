@@ -54,7 +54,7 @@ def load(source: str | Path) -> tuple[str, bytes]:
     except (OSError, ValueError, HTTPException) as error:
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise _unreadable(f"{text[:500]} cannot be read: {why}. Check the path or address.") from error
-    return name, data
+    return name.encode(errors="replace").decode(), data  # a name of a file is bytes, not text
 
 
 def decode(name: str, data: bytes) -> str:

@@ -52,9 +52,9 @@ def lower_bound(at: datetime) -> UUID:
     """The smallest id of the millisecond of `at`: `id >= lower_bound(start)` and `id < lower_bound(end)` select a
     window.
 
-    Its version bits are zero, so that it stands before every real id of that millisecond.
+    Its version bits are zero, so that it stands before every real id of that millisecond. No id is of before 1970.
     """
-    return UUID(int=milliseconds(at) << 80)
+    return UUID(int=max(milliseconds(at), 0) << 80)
 
 
 def instant_of(value: UUID) -> datetime:

@@ -308,6 +308,30 @@ def test_a_provider_is_made_changed_and_deleted():
     assert not Provider.objects.filter(slug="house").exists()
 
 
+@pytest.mark.parametrize("percent", ["NaN", "sNaN", "Infinity", "1e999", "-1", "101", "1.00001", "x"])
+def test_terms_that_are_none_are_refused_and_the_prices_hold_on(gpt, percent):
+    price = ModelPriceFactory(model=gpt)
+
+    assert refused("provider_set", "openai", f"--discount-percent={percent}", "--reason", "contract")[0] == 1
+    assert refused("provider_set", "openai", "--discount-percent", "10", "--reason", " ")[0] == 1
+    assert ModelPrice.objects.get() == price
+    assert Provider.objects.get(slug="openai").discount_percent == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("model_search", "gpt", "--mode", "\udcff"),
+        ("model_search", "gpt", "--provider", "a\x00b"),
+        ("alias_set", "fast", "gpt-4o", "--note", "\udcff"),
+        ("provider_set", "house", "--name", "\udcff"),
+        ("provider_set", "house", "--notes", "a\x00b"),
+    ],
+)
+def test_text_that_cannot_be_kept_or_asked_for_is_refused_in_one_sentence(arguments):
+    assert refused(*arguments)[0] == 1
+
+
 def test_other_terms_end_the_list_prices_and_begin_them_anew(gpt, acme):
     old = ModelPriceFactory(model=gpt)
     own = ModelPriceFactory(model=gpt, tenant=acme)

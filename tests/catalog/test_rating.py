@@ -768,6 +768,21 @@ def command(capsys, *arguments, start=LAST_MONTH, end=WINDOW[1], reason="late pr
     return capsys.readouterr().out
 
 
+def test_the_command_looks_at_all_time_there_is(acme, gpt, capsys):
+    fact_of(acme)
+    price(gpt)
+
+    shown = command(capsys, start=datetime(1, 1, 1, tzinfo=UTC), end=datetime(9999, 12, 31, tzinfo=UTC))
+
+    assert "1 of 1 requests would be adjusted" in shown
+
+
+@pytest.mark.parametrize("option", ["--model", "--provider", "--tenant"])
+def test_the_command_refuses_what_is_no_text(acme, capsys, option):
+    with pytest.raises(CommandError):
+        command(capsys, option, "\udcff")
+
+
 def test_the_command_shows_what_is_due_and_books_it_when_told(acme, gpt, capsys):
     for _ in range(3):
         fact_of(acme)

@@ -74,6 +74,10 @@ def test_the_lower_bound_stands_before_every_id_of_its_millisecond(at):
     assert bound > uuid7_at(at - timedelta(milliseconds=1))
 
 
+def test_no_id_is_of_before_1970():
+    assert lower_bound(datetime(1, 1, 1, tzinfo=UTC)) == lower_bound(datetime(1970, 1, 1, tzinfo=UTC)) == NIL
+
+
 def test_nil_stands_for_the_platform():
     assert ids.PLATFORM == NIL
     assert str(NIL) == "00000000-0000-0000-0000-000000000000"

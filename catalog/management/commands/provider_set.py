@@ -16,9 +16,12 @@ FIELDS = ("name", "family", "website", "doc_url", "notes", "enabled", *TERMS)
 def number(text: str) -> Decimal:
     """An argument: a decimal number."""
     try:
-        return Decimal(text)
+        found = Decimal(text)
     except InvalidOperation:
-        raise ArgumentTypeError(f"{text!r} is no number: write it as 12.5") from None
+        found = Decimal("NaN")
+    if not found.is_finite():
+        raise ArgumentTypeError(f"{text!r} is no number: write it as 12.5")
+    return found
 
 
 class Command(BaseCommand):

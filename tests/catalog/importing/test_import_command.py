@@ -154,11 +154,18 @@ def test_prices_of_the_past_need_a_reason(write, run, failed):
     [
         ["--effective-from", "2026-01-01T00:00"], ["--effective-from", "soon"], ["--threshold", "x"], ["--threshold=-1"],
         ["--threshold", "nan"], ["--tenant", "nobody"], ["--source", "manual"], ["--source", "s" * 101],
+        ["--source", "\udcff"], ["--source", "a\x00b"], ["--source-version", "\udcff"], ["--reason", "\udcff"],
     ],
 )  # fmt: skip
 def test_an_argument_that_makes_no_sense_is_refused(write, arguments, failed):
     assert failed("prices_import", write({"m": chat()}), "--apply", *arguments)[0] in (1, 2)
     assert not PriceImport.objects.exists()
+
+
+def test_a_file_whose_name_is_no_text_is_imported_all_the_same(write, run):
+    out, _ = run("prices_import", write({"m": chat()}, "new\udcff.json"), "--apply")
+
+    assert out.startswith("new?.json: 1 entries")
 
 
 def test_the_bundled_catalog_is_a_source_of_its_own(run):

@@ -161,6 +161,10 @@ def test_a_rate_that_is_ten_times_off_has_to_be_confirmed(model, run, failed):
         ["--from", "2026-01-01T00:00Z", "--input-per-million", "3"], ["--rate", "output_cost_per_image=1e-40"],
         ["--rate", "output_cost_per_image=1e20"], ["--drop", "input_cost"], ["--discount", "101"],
         ["--from", "0001-01-01T00:00+14:00", "--reason", "x"], ["--from", "9999-12-31T00:00Z"],
+        ["--input-per-million", f"2.{'0' * 30}1"], ["--input-per-million", "1e-999999", "--confirm"],
+        ["--margin", "99999"], ["--discount", "1e30"], ["--margin", "1.00001"], ["--margin-fixed", "1e-13"],
+        ["--margin-fixed", "1e999"], ["--input-per-million", "2", "--reason", "r" * 501],
+        ["--input-per-million", "2", "--reason", "\udcff"], ["--tenant", "\udcff"],
     ],
 )  # fmt: skip
 def test_a_price_that_makes_no_sense_is_refused_and_the_old_one_holds_on(model, arguments, failed):
