@@ -18,8 +18,8 @@ from controlplane.core.ids import now, uuid7
 from tenants import lastuse, leaks, rehashing, tokens
 from tenants.checks import check_peppers, check_versions
 from tenants.errors import InvalidKey, KeyOperationError
-from tenants.models import APIKey, APIKeySecret, APIKeySecretUse
-from tests.factories import AppFactory, issue
+from tenants.models import APIKey, APIKeySecret, APIKeySecretUse, RefreshToken
+from tests.factories import AppFactory, UserFactory, issue
 
 pytestmark = pytest.mark.django_db
 
@@ -328,7 +328,7 @@ def test_live_ones_are_revoked_when_told_and_the_rest_of_the_key_goes_on(acme_ap
     issued = issue(acme_app)
     renewed = issued.key.rotate()
 
-    with pytest.raises(CommandError, match=r"1 of 1 tokens open a key\. 1 of them revoked\."):
+    with pytest.raises(CommandError, match=r"1 of 1 tokens open a key or a session\. 1 of them revoked\."):
         run("keys_check", issued.token, "--revoke", "--reason", "in a public repository")
 
     with pytest.raises(InvalidKey, match="revoked"):
@@ -354,6 +354,48 @@ def test_a_paused_key_counts_as_live_and_an_ended_one_does_not(acme_app):
     ended.key.revoke("gone")
 
     assert [leaks.inspect(one.token).live for one in (paused, ended)] == [True, False]
+
+
+def test_a_leaked_refresh_token_is_told_without_being_shown_or_spent(acme_app, capsys):
+    user = UserFactory(tenant=acme_app.tenant)
+    issued = RefreshToken.objects.issue(user, client="portal")
+
+    with pytest.raises(CommandError, match="1 of 2 tokens open a key or a session"):
+        call_command("keys_check", issued.token, tokens.new_refresh(), "--json")
+
+    out = capsys.readouterr().out
+    told, unknown = json.loads(out)["tokens"]
+    assert (told["token"], told["state"], told["tenant"], told["user"]) == ("cpr_…", "active", "acme", user.email)
+    assert told["last_used_at"] is not None
+    assert (unknown["state"], unknown["tenant"]) == ("unknown", None)
+    assert issued.token[4:12] not in out
+    assert RefreshToken.objects.rotate(issued.token).refresh.generation == 2
+
+
+def test_a_live_session_is_ended_when_told_and_a_spent_token_is_not_live(acme_app):
+    user = UserFactory(tenant=acme_app.tenant)
+    issued, other = (RefreshToken.objects.issue(user) for _ in range(2))
+    renewed = RefreshToken.objects.rotate(issued.token)
+    assert [leaks.inspect(one.token).state for one in (issued, renewed)] == ["used", "active"]
+
+    assert " used " in run("keys_check", issued.token, "--revoke", "--reason", "in a log")
+    with pytest.raises(CommandError, match="Say why"):
+        run("keys_check", renewed.token, "--revoke")
+    with pytest.raises(CommandError, match=r"2 of 2 tokens .* 1 of them revoked"):
+        run("keys_check", renewed.token, renewed.token, "--revoke", "--reason", "in a log")
+
+    assert [leaks.inspect(one.token).state for one in (renewed, other)] == ["revoked", "active"]
+    entry = AuditLog.objects.for_resource("cp_tenants_refreshfamily", renewed.family.pk).latest("id")
+    assert (entry.actor_type, entry.reason) == ("command", "in a log")
+
+
+def test_a_session_of_a_suspended_tenant_counts_as_live(acme_app):
+    token = RefreshToken.objects.issue(UserFactory(tenant=acme_app.tenant)).token
+    acme_app.tenant.suspend("unpaid")
+
+    found = leaks.inspect(token)
+
+    assert (found.state, found.live) == ("tenant_disabled", True)
 
 
 @pytest.mark.parametrize("text", ["", "x", "cpk_live_0123456789ab_", "sk-" + "a" * 40, "\x00" * 30])

@@ -13,7 +13,8 @@ from tenants import commands, leaks
 
 class Command(commands.Command):
     help = (
-        "Tells what leaked tokens open, without using them: key, tenant, app, state, last use. The tokens are not shown. "
+        "Tells what leaked tokens of keys and sessions open, without using them: tenant, app, key or user, state, last use. "
+        "The tokens are not shown. "
         "Exit code 0: none is live; 1: at least one was; 2: could not run."
     )
 
@@ -21,7 +22,9 @@ class Command(commands.Command):
         parser.add_argument(
             "token", nargs="+", help="a token; better -, which reads them from stdin, a line each: arguments show in ps"
         )
-        parser.add_argument("--revoke", action="store_true", help="revoke the live ones' secrets; needs --reason")
+        parser.add_argument(
+            "--revoke", action="store_true", help="revoke the live ones' secrets and sessions; needs --reason"
+        )
         commands.add_reason(parser, required=False)
         parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
 
@@ -40,17 +43,19 @@ class Command(commands.Command):
             self.stdout.write(table(list(rows[0]), [[shown(value) for value in row.values()] for row in rows]))
         if live:
             done = f"{ended} of them revoked." if revoke else "Revoke them: --revoke --reason TEXT."
-            raise CommandError(f"{live} of {len(found)} tokens open a key. {done}", returncode=REFUSED)
+            raise CommandError(f"{live} of {len(found)} tokens open a key or a session. {done}", returncode=REFUSED)
 
 
 def _row(leak: leaks.Leak) -> dict[str, Any]:
     key = leak.secret.key if leak.secret else None
+    owner = key or leak.session
     return {
         "token": leak.hint,
         "state": leak.state,
-        "tenant": key.tenant.slug if key else None,
+        "tenant": owner.tenant.slug if owner else None,
         "app": key.app.slug if key else None,
         "key": key.name if key else None,
         "key_id": key.pk if key else None,
+        "user": owner.user.email if owner and owner.user else None,
         "last_used_at": leak.last_used_at,
     }
