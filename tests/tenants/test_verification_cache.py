@@ -401,3 +401,19 @@ def test_the_raw_token_is_a_key_of_nothing(warm):
 
     assert kept == [tokens.sha256(warm.token)]
     assert warm.token not in repr([*cache._entries.copy().items()])
+
+
+def test_the_second_thread_gives_what_was_used_the_newest_pepper(acme_app, settings):
+    settings.CONTROLPLANE = {"API_KEY_PEPPERS": {1: "11" * 32}}
+    issued = issue(acme_app)
+    settings.CONTROLPLANE = {"API_KEY_PEPPERS": {1: "11" * 32, 2: "22" * 32}}
+    invalidation.poll()
+    APIKey.objects.verify(issued.token)
+
+    invalidation.stop()  # it does at its end what is due once a minute
+
+    assert APIKeySecret.objects.get(pk=issued.secret.pk).hash_version == 2
+    invalidation.poll()
+    assert not is_cached(issued.token)
+    settings.CONTROLPLANE = {"API_KEY_PEPPERS": {2: "22" * 32}}
+    assert APIKey.objects.verify(issued.token).key_id == issued.key.pk
