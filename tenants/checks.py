@@ -19,7 +19,7 @@ LIVE = {
     "WHERE t.used_at IS NULL AND t.expires_at > now() AND f.revoked_at IS NULL AND t.hash_version <> ALL (%s) "
     "GROUP BY 1 ORDER BY 1",
 }
-SAMPLES = tuple(tokens.new_key(environment).token for environment in ("live", "test"))
+SAMPLES = (*(tokens.new_key(environment).token for environment in ("live", "test")), tokens.new_refresh())
 
 
 @register(Tags.security)

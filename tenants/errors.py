@@ -36,6 +36,9 @@ class InvalidCredential(TenantsError):
 
     code = "invalid_credential"
     http_status = 401
+    messages: ClassVar[dict[str, str]] = {
+        "conflicting_credentials": "Authorization and x-api-key hold different keys. Send one of them.",
+    }
 
 
 class InvalidKey(InvalidCredential):

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from tenants.errors import InvalidCredential
+
 DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 KEY = re.compile(r"cpk_(live|test)_([0-9A-Za-z]{12})_[0-9A-Za-z]{49}", re.ASCII)
 TOKEN_SHAPED = re.compile(r"cpk_(?:live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{8}|cpr_[0-9A-Za-z]{49}", re.ASCII)
@@ -91,6 +93,20 @@ def may_open(token: object, foreign: Sequence[str] = ()) -> bool:
 def compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
     """The patterns of foreign tokens. Raises re.error for one that is none; the check cp_tenants.E002 says so first."""
     return tuple(re.compile(pattern, re.ASCII) for pattern in patterns)
+
+
+def from_headers(headers: Mapping[str, str]) -> str:
+    """The token that a request brings, as `Authorization: Bearer` or `x-api-key` (names in any case); "" = none.
+
+    Another scheme of Authorization is none. Never from the URL, which is written down everywhere. Nothing is stripped.
+    Raises InvalidCredential("conflicting_credentials", 400) for two different ones: whichever is taken, it may be the wrong.
+    """
+    given = {name.lower(): value for name, value in headers.items()}
+    scheme, _, bearer = given.get("authorization", "").partition(" ")
+    found = {given.get("x-api-key", ""), bearer if scheme.lower() == "bearer" else ""} - {""}
+    if len(found) > 1:
+        raise InvalidCredential("conflicting_credentials", http_status=400)
+    return found.pop() if found else ""
 
 
 def public_part(token: str) -> str:

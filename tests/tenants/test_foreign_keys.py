@@ -123,7 +123,7 @@ def test_a_hint_shows_no_token_and_is_short(acme_app):
     assert code_of(key.import_secret, sha256=SHA256, hint="cpk_live_0123456789ab_01234567") == "contains_token"
 
 
-@pytest.mark.parametrize("pattern", ["(", "cpk_.*", "[a-z_0-9A-Z]+"])
+@pytest.mark.parametrize("pattern", ["(", "cpk_.*", "cpr_.*", "[a-z_0-9A-Z]+", "[a-z]{3}_[0-9A-Za-z]{49}"])
 def test_a_pattern_that_is_none_or_matches_ours_is_told(pattern):
     with override_settings(CONTROLPLANE={"API_KEY_FOREIGN_PATTERNS": (pattern,)}):
         assert [error.id for error in check_foreign_patterns(None)] == ["cp_tenants.E002"]

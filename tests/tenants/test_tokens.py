@@ -5,11 +5,13 @@ import hmac
 import string
 
 import pytest
+from django.http.request import HttpHeaders
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tenants import tokens
-from tenants.tokens import DIGITS, base62, digests, holds_token, new_key, sha256, well_formed
+from tenants.errors import InvalidCredential
+from tenants.tokens import DIGITS, base62, digests, from_headers, holds_token, new_key, sha256, well_formed
 
 GOLDEN = "cpk_test_000000000000_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf4f9lsE"
 REFRESH = "cpr_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf1hyCDl"
@@ -136,3 +138,37 @@ def test_with_peppers_the_newest_comes_first_and_the_hash_itself_only_while_it_i
         (1, hmac.new(bytes.fromhex(old), hashed, "sha256").digest()),
     ]
     assert digests(hashed, {1: old, 0: ""})[-1] == (0, hashed)
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ({"Authorization": f"Bearer {GOLDEN}"}, GOLDEN),
+        ({"authorization": f"bearer {GOLDEN}"}, GOLDEN),
+        ({"X-Api-Key": GOLDEN}, GOLDEN),
+        ({"x-api-key": GOLDEN, "AUTHORIZATION": f"Bearer {GOLDEN}"}, GOLDEN),
+        ({"x-api-key": GOLDEN, "Authorization": "Basic dTpw"}, GOLDEN),
+        ({"x-api-key": GOLDEN, "Authorization": ""}, GOLDEN),
+        ({"Authorization": f"Bearer  {GOLDEN}"}, f" {GOLDEN}"),
+        ({"Authorization": "Basic dTpw"}, ""),
+        ({"Authorization": GOLDEN}, ""),
+        ({"Authorization": "Bearer"}, ""),
+        ({"Cookie": GOLDEN}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_request_brings_its_token_in_one_of_two_headers(headers, found):
+    assert from_headers(headers) == found
+    assert (
+        from_headers(HttpHeaders({f"HTTP_{name.upper().replace('-', '_')}": text for name, text in headers.items()}))
+        == found
+    )
+
+
+def test_two_different_tokens_of_one_request_are_refused_without_being_shown():
+    with pytest.raises(InvalidCredential) as refused:
+        from_headers({"Authorization": f"Bearer {GOLDEN}", "x-api-key": "sk-other"})
+
+    assert (refused.value.code, refused.value.http_status) == ("conflicting_credentials", 400)
+    assert GOLDEN not in str(refused.value)
+    assert "sk-other" not in str(refused.value)
