@@ -15,10 +15,12 @@ from threading import Thread
 
 import pytest
 from django.db import connection
+from django.test import Client
+from django.urls import reverse
 
 from controlplane.core.ids import now
 from tenants.models import APIKey, App, Tenant, User
-from tests.factories import UserFactory, issue
+from tests.factories import OperatorFactory, UserFactory, issue
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -104,6 +106,7 @@ STOPS = {
         lambda made: raw("UPDATE cp_tenants_apikeysecret SET expires_at = now() WHERE id = %s", made.secret.pk),
         "expired",
     ),
+    "the admin": (lambda made: by_admin(made.key), "revoked"),
     "suspend the tenant": (lambda made: made.key.tenant.suspend("x"), "tenant_disabled"),
     "update the tenant": (
         lambda made: Tenant.objects.filter(pk=made.key.tenant_id).update(status="suspended"), "tenant_disabled",
@@ -113,6 +116,13 @@ STOPS = {
     "deactivate the user": (lambda made: made.key.user.deactivate("x"), "user_disabled"),
     "update the user": (lambda made: User.objects.filter(pk=made.key.user_id).update(is_active=False), "user_disabled"),
 }  # fmt: skip
+
+
+def by_admin(key):
+    client = Client()
+    client.force_login(OperatorFactory())
+    sent = {"action": "revoke", "_selected_action": [str(key.pk)], "cp_reason": "seen in a notebook"}
+    assert client.post(reverse("admin:cp_tenants_apikey_changelist"), sent).status_code == 302
 
 
 def saved(row, **values):
