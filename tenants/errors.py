@@ -152,6 +152,7 @@ class KeyOperationError(TenantsError):
         "bad_scope": "A scope has lower-case letters, digits and _.:- after a letter, at most 64 characters; "
         "64 scopes at most.",
         "too_large": "This is too large for a key.",
+        "bad_text": "This holds something that cannot be stored, as NUL, half a character or NaN. Leave it out.",
         "contains_token": "This text holds a token. Remove it: what is written here is shown to others.",
         "revoked": "This key is revoked: that is final. Issue another one.",
         "expired": "This key has expired. Issue another one.",

@@ -137,7 +137,7 @@ def _cells(row: dict[Any, Any]) -> Mapping[str, Any]:
 
 
 def _planned(line: int, fields: Mapping[str, Any], find: _Finder) -> Planned:
-    name = str(fields.get("name", ""))[:200]
+    name = str(fields.get("name", ""))[:200].encode(errors="replace").decode()  # half a character cannot be shown
     try:
         return _read(line, name, fields, find)
     except (ControlPlaneError, ValidationError) as error:
@@ -146,6 +146,7 @@ def _planned(line: int, fields: Mapping[str, Any], find: _Finder) -> Planned:
 
 
 def _read(line: int, name: str, fields: Mapping[str, Any], find: _Finder) -> Planned:
+    validate_json(dict(fields))
     if unknown := sorted(set(fields) - set(FIELDS)):
         raise KeyOperationError("bad_import", f"{unknown[0]}: there is no such field. There are: {', '.join(FIELDS)}.")
     for field in REQUIRED:
@@ -161,7 +162,6 @@ def _read(line: int, name: str, fields: Mapping[str, Any], find: _Finder) -> Pla
     metadata = fields.get("metadata", {})
     if not isinstance(metadata, dict):
         raise KeyOperationError("bad_import", "metadata: it is no JSON object.")
-    validate_json(metadata)
     user, branch = _text(fields, "user"), _text(fields, "branch")
     key = APIKey.objects.draft(
         tenant=tenant, app=app, name=name, environment=_text(fields, "environment") or "live",

@@ -31,6 +31,17 @@ class KeyForm(WholeRowForm):
                 )
         return cleaned
 
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        if not self.errors:
+            try:
+                self._check()
+            except KeyOperationError as error:
+                self.add_error(FIELDS.get(error.code), forms.ValidationError(error.message, code=error.code))
+
+    def _check(self) -> None:
+        self.instance.check_ends()
+
 
 class NewKeyForm(KeyForm):
     """Sent twice, it makes one key: it carries the id that the key will have."""
@@ -59,10 +70,5 @@ class NewKeyForm(KeyForm):
             self.instance.tenant_id = app.tenant_id
         return cleaned
 
-    def _post_clean(self) -> None:
-        super()._post_clean()
-        if not self.errors:
-            try:
-                self.instance.check_new(now())
-            except KeyOperationError as error:
-                self.add_error(FIELDS.get(error.code), forms.ValidationError(error.message, code=error.code))
+    def _check(self) -> None:
+        self.instance.check_new(now())

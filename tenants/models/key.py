@@ -4,14 +4,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta
 from typing import Any, Required, Self, TypedDict, Unpack
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import IntegrityError, models
 from django.db.models.functions import Least
 
 from auditing.context import audit_context
@@ -23,12 +23,13 @@ from controlplane.core.ids import now, uuid7
 from tenants import lastuse, tokens, verification
 from tenants.errors import KeyOperationError
 from tenants.models.fields import json_field
-from tenants.models.secret import APIKeySecret, APIKeySecretQuerySet, APIKeySecretUse, check_reason
+from tenants.models.secret import APIKeySecret, APIKeySecretQuerySet, APIKeySecretUse, check_reason, check_text
 from tenants.models.tenant import App, Branch, Tenant
 from tenants.models.user import User
 
 SCOPE = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
 MAX_SCOPES, MAX_MODELS, MAX_TAGS, MAX_METADATA = 64, 1000, 32, 8192
+MAX_MODEL, MAX_TAG = 265, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
         """Make a key with its first secret, in one transaction. The token is in the result, and nowhere else.
 
         asked: the fields of NewKey. by, by_id: who issues it, for people. Raises KeyOperationError: wrong_tenant,
-        operator, naive_datetime, bad_expiry, bad_environment, bad_scope, too_large, contains_token.
+        operator, naive_datetime, bad_expiry, bad_environment, bad_scope, too_large, bad_text, contains_token.
         """
         key = self.draft(by=by, by_id=by_id, **asked)
         with audit_context():
@@ -221,7 +222,7 @@ class APIKey(models.Model):
         db_comment="What it may be used for",
     )  # fmt: skip
     allowed_models = ArrayField(
-        models.CharField(max_length=265), null=True, blank=True,
+        models.CharField(max_length=MAX_MODEL), null=True, blank=True,
         help_text="Canonical ids (provider/name), separated by commas. Empty: the key restricts nothing.",
         db_comment="Canonical ids; NULL: no restriction, {}: no model at all",
     )  # fmt: skip
@@ -235,7 +236,7 @@ class APIKey(models.Model):
     revoke_reason = models.TextField(default="", editable=False, db_comment="Why it was revoked")
     metadata = json_field(db_comment="Anything else, 8 KiB")
     tags = ArrayField(
-        models.CharField(max_length=64),
+        models.CharField(max_length=MAX_TAG),
         default=list,
         blank=True,
         help_text="Separated by commas.",
@@ -392,7 +393,11 @@ class APIKey(models.Model):
         self.refresh_from_db(fields=["revoked_at", "revoked_by", "revoke_reason", "updated_at"])
 
     def set_metadata(self, name: str, value: Any) -> None:
-        """Set one name in metadata, in the database: nothing that others write at once is lost."""
+        """Set one name in metadata, in the database: nothing that others write at once is lost.
+
+        Raises KeyOperationError: bad_text, contains_token, too_large.
+        """
+        check_text({name: value})
         text = json.dumps(value)
         if tokens.holds_token(text) or tokens.holds_token(name):
             raise KeyOperationError("contains_token")
@@ -412,9 +417,7 @@ class APIKey(models.Model):
                 raise KeyOperationError("operator" if row.tenant_id is None else "wrong_tenant")
         if self.branch is not None and self.branch.app_id != self.app_id:
             raise KeyOperationError("wrong_tenant", "This branch belongs to another app. Choose one of this app.")
-        for instant in (self.expires_at, self.not_before):
-            if instant is not None and instant.tzinfo is None:
-                raise KeyOperationError("naive_datetime")
+        self.check_ends()
         begins = max(filter(None, (self.not_before, at)))
         if self.expires_at is not None and self.expires_at <= begins:
             raise KeyOperationError("bad_expiry")
@@ -424,11 +427,25 @@ class APIKey(models.Model):
             raise KeyOperationError("bad_environment", "An environment is live or test.")
         self._check_size()
 
+    def check_ends(self) -> None:
+        """Raise KeyOperationError for a time that is naive, or that cannot be read again in every time zone."""
+        for instant in (self.expires_at, self.not_before):
+            if instant is not None and instant.tzinfo is None:
+                raise KeyOperationError("naive_datetime")
+            if instant is not None and not MINYEAR < instant.year < MAXYEAR:
+                raise KeyOperationError(
+                    "bad_expiry", "A time of a key lies in the years 2 to 9998. Leave it empty for none."
+                )
+
     def _check_size(self) -> None:
+        check_text([self.name, self.tags, self.allowed_models, self.metadata])
         limits = (
             ("name", len(self.name), 1, 200),
             ("allowed_models", len(self.allowed_models or ()), 0, MAX_MODELS),
             ("tags", len(self.tags), 0, MAX_TAGS),
+            # an array's elements that are too long would be cut without a word
+            *(("a model", len(name), 1, MAX_MODEL) for name in self.allowed_models or ()),
+            *(("a tag", len(tag), 1, MAX_TAG) for tag in self.tags),
             ("metadata", len(json.dumps(self.metadata, ensure_ascii=False).encode()), 0, MAX_METADATA),
         )
         for what, size, least, most in limits:
@@ -438,6 +455,11 @@ class APIKey(models.Model):
             raise KeyOperationError("contains_token")
 
     def _merge(self, value: models.Func) -> None:
-        with audit_context():
-            APIKey.objects.filter(pk=self.pk).update(metadata=value)
+        try:
+            with audit_context():
+                APIKey.objects.filter(pk=self.pk).update(metadata=value)
+        except IntegrityError as error:
+            if "cp_tenants_apikey_metadata_is_object" not in str(error):
+                raise
+            raise KeyOperationError("too_large", f"metadata would have more than {MAX_METADATA} bytes.") from error
         self.refresh_from_db(fields=["metadata", "updated_at"])

@@ -3,13 +3,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
 
 from auditing.context import audit_context
 from controlplane.core.caches import invalidation
 from controlplane.core.conf import conf
 from controlplane.core.constraints import TenantForeignKey
-from controlplane.core.fields import created_at_field, id_field
+from controlplane.core.fields import created_at_field, id_field, validate_json
 from controlplane.core.ids import now
 from tenants import tokens
 from tenants.errors import KeyOperationError
@@ -65,8 +66,12 @@ class APIKeySecretManager(models.Manager.from_queryset(APIKeySecretQuerySet)):  
         return secret
 
     def check_new(self, sha256: bytes | str, hint: str = "", origin: str = "") -> bytes:
-        """The 32 bytes of a digest that may be imported. Raises KeyOperationError: bad_digest, too_large, contains_token."""
+        """The 32 bytes of a digest that may be imported.
+
+        Raises KeyOperationError: bad_digest, too_large, contains_token, bad_text.
+        """
         hashed = _sha256(sha256)
+        check_text([hint, origin])
         if len(hint) > 32 or len(origin) > 32:
             raise KeyOperationError("too_large", "hint and origin have at most 32 characters.")
         if tokens.holds_token(hint) or tokens.holds_token(origin):
@@ -204,9 +209,18 @@ def _sha256(given: bytes | str) -> bytes:
     return hashed
 
 
+def check_text(value: Any) -> None:
+    """Raise KeyOperationError("bad_text") for texts, or JSON, that the database does not take."""
+    try:
+        validate_json(value)
+    except ValidationError as error:
+        raise KeyOperationError("bad_text", error.message) from None
+
+
 def check_reason(reason: str) -> None:
-    """Raise KeyOperationError: reason_required, contains_token."""
+    """Raise KeyOperationError: reason_required, contains_token, bad_text."""
     if not reason.strip():
         raise KeyOperationError("reason_required")
+    check_text(reason)
     if tokens.holds_token(reason):
         raise KeyOperationError("contains_token")

@@ -190,6 +190,7 @@ def test_a_form_sent_twice_at_once_makes_one_key(acme_app):
         ({"scopes": "Chat"}, "scopes", "valid"),
         ({"scopes": ",".join(f"s{n}" for n in range(65))}, "__all__", ""),
         ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}, "expires_at", "past"),
+        ({"expires_at_0": "9999-12-31", "expires_at_1": "23:59"}, "expires_at", "9998"),
         ({"expires_at_0": "tomorrow", "expires_at_1": "x"}, "expires_at", "date"),
         ({"metadata": "{"}, "metadata", "valid JSON"),
         ({"metadata": "[]"}, "metadata", ""),
@@ -271,6 +272,16 @@ def test_saving_a_key_as_it_was_changes_nothing(operator, acme_app):
     after = APIKey.objects.filter(pk=key.pk).values().get()
     assert after | {"updated_at": 0, "expires_at": 0} == before | {"updated_at": 0, "expires_at": 0}
     assert abs(after["expires_at"] - before["expires_at"]) < timedelta(seconds=1)
+
+
+def test_a_changed_key_takes_no_time_that_cannot_be_shown_again(operator, acme_app):
+    key = issue(acme_app).key
+    far = {"expires_at_0": "9999-12-31", "expires_at_1": "23:59"}
+
+    answer = operator.post(page_of(key), form_of(operator.get(page_of(key))) | far)
+
+    assert "9998" in str(errors_of(answer)["expires_at"])
+    assert APIKey.objects.get().expires_at is None
 
 
 @pytest.mark.parametrize(("made", "stored"), [(None, None), ([], []), (["openai/gpt-4o"], ["openai/gpt-4o"])])

@@ -215,6 +215,14 @@ FAULTS = [
     ({"metadata": []}, "metadata: it is no JSON object."),
     ({"metadata": {"a": "\0"}}, "NUL"),
     ({"hint": 5}, "hint: it is no text."),
+    *(({field: "\0"}, "NUL") for field in ("tenant", "app", "name", "user", "branch", "hint", "environment")),
+    ({"name": "\ud800"}, "half a character"),
+    ({"tenant": "\ud800"}, "half a character"),
+    ({"tags": ["\0"]}, "NUL"),
+    ({"tags": ["x" * 65]}, "a tag has 65"),
+    ({"allowed_models": ["x" * 266]}, "a model has 266"),
+    ({"expires_at": "9999-12-31T23:59:59-12:00"}, "the years 2 to 9998"),
+    ({"not_before": "0001-01-01T00:00+14:00"}, "the years 2 to 9998"),
     ({"name": "cpk_live_0123456789ab_01234567"}, "holds a token"),
 ]
 

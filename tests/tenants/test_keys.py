@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from django.test import override_settings
@@ -78,6 +78,15 @@ REFUSED = [
     ("contains_token", lambda a, g: {"name": tokens.new_key("live").token}),
     ("contains_token", lambda a, g: {"metadata": {"a": [tokens.new_key("live").token]}}),
     ("contains_token", lambda a, g: {"tags": [tokens.new_key("live").token[:40]]}),
+    ("too_large", lambda a, g: {"tags": ["x" * 65]}),
+    ("too_large", lambda a, g: {"tags": [""]}),
+    ("too_large", lambda a, g: {"allowed_models": ["openai/" + "x" * 259]}),
+    ("bad_text", lambda a, g: {"name": "a\x00b"}),
+    ("bad_text", lambda a, g: {"name": "\ud800"}),
+    ("bad_text", lambda a, g: {"tags": ["\x00"]}),
+    ("bad_text", lambda a, g: {"metadata": {"a": float("nan")}}),
+    ("bad_expiry", lambda a, g: {"expires_at": datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12)))}),
+    ("bad_expiry", lambda a, g: {"not_before": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))}),
     ("contains_token", lambda a, g: {"allowed_models": ["x" + tokens.new_key("live").token]}),
 ]
 
@@ -236,7 +245,8 @@ def test_a_revocation_is_kept_with_its_first_time_and_reason(acme_app):
 
 
 @pytest.mark.parametrize(
-    ("reason", "code"), [("", "reason_required"), ("  ", "reason_required"), ("token", "contains_token")]
+    ("reason", "code"),
+    [("", "reason_required"), ("  ", "reason_required"), ("token", "contains_token"), ("a\x00b", "bad_text")],
 )
 def test_a_revocation_says_why_and_not_by_the_token(acme_app, reason, code):
     issued = issue(acme_app)
@@ -275,6 +285,25 @@ def test_metadata_takes_no_token(acme_app):
 
     assert code_of(issued.key.set_metadata, "note", [issued.token]) == "contains_token"
     assert code_of(issued.key.set_metadata, issued.token, 1) == "contains_token"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("a", float("nan"), "bad_text"),
+        ("a", ["\x00"], "bad_text"),
+        ("\x00", 1, "bad_text"),
+        ("\ud800", 1, "bad_text"),
+        ("a", object(), "bad_text"),
+        ("a", "x" * 9000, "too_large"),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_metadata_that_the_database_does_not_take_is_refused_and_nothing_is_lost(acme_app, name, value, code):
+    key = issue(acme_app, metadata={"kept": 1}).key
+
+    assert code_of(key.set_metadata, name, value) == code
+    assert APIKey.objects.get().metadata == {"kept": 1}
 
 
 def test_ended_secrets_are_purged_after_their_time_and_keys_stay(acme_app):
