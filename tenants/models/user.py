@@ -298,9 +298,11 @@ class User(AbstractBaseUser, PermissionsMixin):
             right, outdated = verify_password(raw_password, self.password)
         if right and outdated:
             with suppress(PasswordsBusy):  # the next sign-in does it
+                old = self.password
                 self.set_password(raw_password)
                 self._password = None  # the password is the same: nothing ends
-                self.save(update_fields=["password"])
+                with audit_context():  # a password that was changed meanwhile stays
+                    User.objects.filter(pk=self.pk, password=old).update(password=self.password)
         return right
 
     async def acheck_password(self, raw_password: str | None) -> bool:

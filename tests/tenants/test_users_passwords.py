@@ -242,6 +242,19 @@ def test_the_silent_upgrade_of_a_hash_ends_nothing(ada, session):
     assert ended(session) == ""
 
 
+def test_the_silent_upgrade_of_a_hash_does_not_bring_back_a_password_that_was_changed_meanwhile(ada):
+    stale = User.objects.get(pk=ada.pk)  # as a sign-in that is hashing
+    with override_settings(PASSWORD_HASHERS=[f"{__name__}.CountingHasher", *settings.PASSWORD_HASHERS]):
+        ada.set_password("another horse")
+        ada.save()
+
+        assert stale.check_password(PASSWORD)
+
+        stored = User.objects.get(pk=ada.pk)
+        assert stored.check_password("another horse")
+        assert not stored.check_password(PASSWORD)
+
+
 def test_other_changes_end_nothing(ada, session):
     ada.display_name = "Ada"
     ada.save()
