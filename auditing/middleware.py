@@ -63,9 +63,10 @@ def client_address(request: HttpRequest) -> str | None:
         hops = [*request.headers.get("X-Forwarded-For", "").split(","), *hops]
     for hop in reversed(hops):
         try:
-            address = ip_address(hop.strip())
+            found = ip_address(hop.strip())
         except ValueError:
             return None
+        address = getattr(found, "ipv4_mapped", None) or found  # as a socket of both kinds names IPv4's callers
         if not any(address in network for network in trusted):
             return str(address).partition("%")[0]  # an interface name (fe80::1%eth0) is this host's word, and no inet
     return None

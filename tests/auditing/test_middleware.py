@@ -156,6 +156,8 @@ def test_a_coroutine_is_left_alone():
         ("", "", None),
         ("fe80::1%eth0", "", "fe80::1"),
         ("unix:", "203.0.113.9", None),
+        ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),  # an IPv4 proxy at a socket of both kinds
+        ("::ffff:192.0.2.7", "203.0.113.9", "192.0.2.7"),
     ],
 )
 def test_the_address_is_the_last_that_we_can_trust(acme_app, remote, forwarded, found):
