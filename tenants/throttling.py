@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 from django.db import connections, models
 from django.utils.crypto import salted_hmac
 
+from auditing.redaction import clean
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
 from tenants.apart import apart
@@ -53,10 +54,7 @@ class Refused:
 
 def begin(name: str, address: str | None) -> Attempt | Refused:
     """Count an attempt. address: None where it is not known."""
-    keys = [_key("name", name.lower())]
-    if address is not None:
-        keys.insert(0, _key("address", network_of(address)))
-    return apart(lambda: _count(keys, now()))
+    return apart(lambda: _count(_keys(name, address), now()))
 
 
 def network_of(address: str) -> str:
@@ -65,8 +63,17 @@ def network_of(address: str) -> str:
     return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
 
 
+def _keys(name: str, address: str | None) -> list[str]:
+    """The name in the lower case of the database, by which users are found: Python's differs, as for the Turkish İ."""
+    with connections[conf.DATABASE].cursor() as cursor:
+        cursor.execute("SELECT lower(%s)", [clean(name)])
+        (lowered,) = cursor.fetchone()
+    keys = [_key("name", lowered)]
+    return keys if address is None else [_key("address", network_of(address)), *keys]
+
+
 def _key(kind: str, value: str) -> str:
-    return salted_hmac(f"cp_tenants.sign_in.{kind}", value.encode("utf-8", "replace"), algorithm="sha256").hexdigest()
+    return salted_hmac(f"cp_tenants.sign_in.{kind}", value, algorithm="sha256").hexdigest()
 
 
 def _count(keys: list[str], at: datetime) -> Attempt | Refused:

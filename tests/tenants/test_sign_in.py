@@ -8,6 +8,7 @@ from threading import Thread
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import aauthenticate, authenticate
+from django.db import connection
 from django.test import RequestFactory, override_settings
 from django.urls import reverse
 
@@ -184,6 +185,19 @@ def test_a_name_is_counted_in_any_case(client, root):
     assert sign_in(client, "RooT", PASSWORD, REMOTE_ADDR="192.0.2.99").status_code == 429
 
 
+def test_a_name_is_counted_as_the_database_reads_it(client, root):
+    """To PostgreSQL the Turkish İ is an i, and Σ is σ at the end of a word too; to Python neither is."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT lower('İΑΣ')")
+        if cursor.fetchone() != ("iασ",):
+            pytest.skip("this database has a locale that leaves these letters as they are")
+    User.objects.filter(pk=root.pk).update(username="iiασ")
+    for n, name in enumerate(("iiασ", "İiασ", "iİασ", "İİασ", "iiΑΣ")):
+        assert sign_in(client, name, REMOTE_ADDR=f"192.0.2.{n}").status_code == 200
+
+    assert sign_in(client, "İiΑΣ", PASSWORD, REMOTE_ADDR="192.0.2.99").status_code == 429
+
+
 @pytest.mark.parametrize(
     ("addresses", "status"),
     [
@@ -191,6 +205,8 @@ def test_a_name_is_counted_in_any_case(client, root):
         ([f"192.0.2.{n}" for n in range(6)], 200),
         (["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2:3::", "2001:db8:1:2:4::", "2001:db8:1:2:5::5"] * 2, 429),
         ([f"2001:db8:1:{n}::1" for n in range(6)], 200),
+        ([f"::ffff:192.0.2.{n}" for n in range(6)], 200),
+        (["::ffff:192.0.2.7", "192.0.2.7"] * 3, 429),
         ([""] * 6, 200),
         (["unix:"] * 6, 200),
     ],
