@@ -201,7 +201,7 @@ def _requests(
     rows: InferenceRequestQuerySet = InferenceRequest.objects.between(start, end).filter(adjusts=None)
     if model is not None:
         owner = tenant.pk if isinstance(tenant, Tenant) else tenant
-        record = _read((owner and owner.int, model, None, None, None, None))
+        record = _read((None if owner is None else owner.int, model, None, None, None, None))
         rows = rows.filter(model__in={model, record.canonical_id} if record else {model})
     if provider is not None:
         rows = rows.filter(provider=provider)

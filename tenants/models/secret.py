@@ -214,7 +214,7 @@ def check_text(value: Any) -> None:
     try:
         validate_json(value)
     except ValidationError as error:
-        raise KeyOperationError("bad_text", error.message) from None
+        raise KeyOperationError("bad_text", " ".join(error.messages)) from None
 
 
 def check_reason(reason: str) -> None:
