@@ -161,7 +161,7 @@ class UsageError(CatalogError):
 
 class PriceRefused(CatalogError):
     """A price that is not set as it was asked for: `bad_rate`, `negative_rate`, `too_many_places`, `unknown_rate`,
-    `no_rate`, `bad_time`, `missing_reason`, `ten_times_off`."""
+    `no_rate`, `bad_time`, `bad_end`, `no_price`, `missing_reason`, `ten_times_off`."""
 
     code = "bad_rate"
     messages: ClassVar[dict[str, str]] = {
@@ -170,7 +170,9 @@ class PriceRefused(CatalogError):
         "too_many_places": "A rate has at most 30 decimal places. Round it.",
         "unknown_rate": "No rule prices by a field of this name. Look the name up in docs/price-files.md.",
         "no_rate": "A price without any rate prices nothing. Give one, or end the price that is there.",
+        "bad_end": "A price cannot end before it begins. Choose a later end, or void it.",
         "bad_time": "A price begins between 2000 and 2200, at a time with a time zone. Choose another time.",
+        "no_price": "The model has no such price at that time. model_show lists its prices.",
         "missing_reason": "A price that begins in the past needs a reason. Say why.",
         "ten_times_off": "A rate is ten times another one, or a tenth. Look whether the unit is right, then confirm it.",
     }

@@ -70,6 +70,27 @@ def set_price(
     return price
 
 
+def end_price(
+    model: AIModel, *, tenant: Tenant | None = None, at: datetime | None = None, void: bool = False, reason: str
+) -> ModelPrice:
+    """End the price that holds at `at` (aware; None: now), of everybody or of the tenant, there; void: as if it had never been.
+
+    Returns it. Raises PriceRefused: no_price, bad_time, missing_reason.
+    """
+    if why := unfit(at):
+        raise PriceRefused("bad_time", why)
+    if not reason.strip():
+        raise PriceRefused("missing_reason", "Ending a price needs a reason. Say why.")
+    instant = at or now()
+    with transaction.atomic(using=conf.DATABASE):
+        AIModel.objects.using(conf.DATABASE).select_for_update(no_key=True).get(pk=model.pk)
+        price: ModelPrice | None = model.prices.in_force(instant).filter(tenant=tenant).first()
+        if price is None:
+            raise PriceRefused("no_price")
+        price.end(price.effective_from if void else instant, reason=reason.strip())
+    return price
+
+
 def _check(field: str, rate: Decimal | None) -> None:
     if not is_priced(field):
         raise PriceRefused("unknown_rate", f"{field[:100]}: {PriceRefused.messages['unknown_rate']}")

@@ -17,7 +17,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce, Greatest
 
-from catalog.errors import PriceFrozen, PriceOverlap
+from catalog.errors import PriceFrozen, PriceOverlap, PriceRefused
 from catalog.models.fields import TERMS, Period, PlainRates, money_field, percent_field, terms_check
 from catalog.models.model import AIModel
 from catalog.models.price_import import PriceImport
@@ -119,6 +119,10 @@ class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # ty
         start = effective_from or now()
         with transaction.atomic(using=self.db):
             Provider.objects.using(self.db).select_for_update(no_key=True).get(pk=provider.pk)
+            models_ = AIModel.objects.using(self.db).filter(provider=provider).order_by("pk")
+            list(
+                models_.select_for_update(no_key=True).values_list("pk")
+            )  # a price that is being set waits, or is waited for
             for name, value in terms.items():
                 setattr(provider, name, value)
             provider.save(using=self.db, update_fields=list(terms))
@@ -248,7 +252,7 @@ class ModelPrice(Remembered):
 
     def end(self, at: datetime | None = None, *, reason: str) -> None:
         """Let the price hold until `at` (aware; None: now); its beginning voids it. Raises PriceOverlap, where another
-        price holds in the time it would gain, and IntegrityError for an end before the beginning."""
+        price holds in the time it would gain, PriceRefused("bad_end") for an end before the beginning."""
         self.effective_to, self.reason = at or now(), reason
         with _explained(), transaction.atomic(using=self._state.db):
             super().save(update_fields=["effective_to", "reason"])
@@ -315,6 +319,8 @@ def _explained() -> Iterator[None]:
         name = _constraint(error)
         if name in ("cp_catalog_modelprice_one_list_price", "cp_catalog_modelprice_one_tenant_price"):
             raise PriceOverlap from error
+        if name == "cp_catalog_modelprice_ends_after_start":
+            raise PriceRefused("bad_end") from error
         if name == "cp_catalog_modelprice_is_frozen":
             raise PriceFrozen from error
         raise

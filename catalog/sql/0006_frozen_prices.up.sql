@@ -20,3 +20,5 @@ BEGIN
 END $$;
 CREATE TRIGGER cp_frozen BEFORE UPDATE OR DELETE ON cp_catalog_modelprice FOR EACH ROW EXECUTE FUNCTION cp_catalog_freeze_price();
 ALTER TABLE cp_catalog_modelprice ENABLE ALWAYS TRIGGER cp_frozen;
+CREATE TRIGGER cp_no_truncate BEFORE TRUNCATE ON cp_catalog_modelprice FOR EACH STATEMENT EXECUTE FUNCTION cp_refuse_change();
+ALTER TABLE cp_catalog_modelprice ENABLE ALWAYS TRIGGER cp_no_truncate;

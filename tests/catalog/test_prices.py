@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from io import StringIO
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 from django.db import DataError, IntegrityError, ProgrammingError, connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
 from auditing.models import AuditLog
-from catalog.errors import PriceFrozen, PriceOverlap
+from catalog.errors import PriceFrozen, PriceOverlap, PriceRefused
 from catalog.models import ModelPrice, PriceImport
 from catalog.models.price import fingerprint
 from catalog.pricing import Usage
@@ -207,6 +209,39 @@ def test_a_price_that_is_set_and_ended_is_in_the_audit_log():
 
     assert [row.action for row in rows] == ["create", "update"]
     assert rows[1].after["reason"] == "No more"
+
+
+def test_prices_are_not_truncated():
+    ModelPriceFactory()
+
+    with connection.cursor() as cursor, pytest.raises(IntegrityError, match="append-only"), transaction.atomic():
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; TRUNCATE cp_catalog_modelprice")
+    assert ModelPrice.objects.count() == 1
+
+
+def test_an_end_before_the_beginning_is_refused_in_a_sentence():
+    price = ModelPriceFactory(effective_from=FEBRUARY)
+
+    with pytest.raises(PriceRefused) as refusal:
+        price.end(JANUARY, reason="Too early")
+
+    assert refusal.value.code == "bad_end"
+    assert ModelPrice.objects.get().effective_to is None
+
+
+def test_a_price_is_ended_or_voided_from_the_command_line(model, acme):
+    listed, own = (ModelPriceFactory(model=model, tenant=tenant, effective_from=JANUARY) for tenant in (None, acme))
+    out = StringIO()
+
+    call_command("price_end", model.key, "--at", "2026-02-01T00:00Z", "--reason", "Withdrawn", stdout=out)
+    call_command("price_end", model.key, "--tenant", "acme", "--void", "--reason", "Never agreed", "--json", stdout=out)
+
+    listed.refresh_from_db()
+    own.refresh_from_db()
+    assert (listed.effective_to, listed.reason, own.void) == (FEBRUARY, "Withdrawn", True)
+    assert f"The price of {model.key} from 2026-01-01 00:00Z ends 2026-02-01 00:00Z." in out.getvalue()
+    with pytest.raises(CommandError, match="no such price"):
+        call_command("price_end", model.key, "--reason", "Again", stdout=out)
 
 
 # ---------------------------------------------------------------- which price holds
