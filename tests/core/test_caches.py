@@ -149,6 +149,25 @@ def test_without_a_lease_everything_is_loaded_and_nothing_kept(cache, shelf, lea
     assert counts(cache, "expired") == (0,)
 
 
+@pytest.mark.parametrize("ask", ["get", "cached"])
+def test_who_was_held_up_with_a_record_in_hand_does_not_use_it_under_a_later_lease(cache, shelf, lease, ask):
+    cache.get("a")
+    lease.fresh_until = lease.now + 5
+    read = cache._entry
+
+    def held_up(key):
+        entry = read(key)
+        lease.now += 60
+        lease.apply([("key", ACME)])
+        lease.fresh_until = lease.now + 5
+        return entry
+
+    cache._entry = held_up
+    getattr(cache, ask)("a")
+
+    assert counts(cache, "hits") == (0,)
+
+
 @pytest.mark.parametrize(
     ("change", "gone"),
     [

@@ -104,10 +104,11 @@ class RecordCache(Generic[Key, Record]):
 
     def get(self, key: Key) -> Record | None:
         """The record of a key, from here or loaded; None = there is none. Raises CacheUnavailable."""
+        fresh_until = self._lease.fresh_until  # before the entry: it is worth what had been looked at when it was read
         entry = self._entry(key)
         if entry is not None:
             instant = self._clock()
-            if instant < entry[0] and instant < self._lease.fresh_until:
+            if instant < entry[0] and instant < fresh_until:
                 self._hit()
                 return entry[1]
             if instant >= entry[0]:
@@ -124,11 +125,13 @@ class RecordCache(Generic[Key, Record]):
 
     def cached(self, key: Key) -> Record | Missing | None:
         """What `get` would answer without a statement, or MISSING, which is not counted: for callers that must not wait."""
+        fresh_until = self._lease.fresh_until  # before the entry, as in `get`
         entry = self._entry(key)
-        instant = self._clock()
-        if entry is not None and instant < entry[0] and instant < self._lease.fresh_until:
-            self._hit()
-            return entry[1]
+        if entry is not None:
+            instant = self._clock()
+            if instant < entry[0] and instant < fresh_until:
+                self._hit()
+                return entry[1]
         if not in_transaction() and self._is_unknown(key):
             self._counts["negative_hits"].step()
             return None
@@ -171,8 +174,9 @@ class RecordCache(Generic[Key, Record]):
                 self._counts["invalidated"].step()
 
     def _is_unknown(self, key: Key) -> bool:
+        fresh_until = self._lease.fresh_until
         ends = self._unknown.get(key)
-        return ends is not None and self._clock() < min(ends, self._lease.fresh_until)
+        return ends is not None and self._clock() < min(ends, fresh_until)
 
     def _committed(self, key: Key, within: bool) -> Record | None:
         """What the database has committed: one load for all who ask at once, unless something was changed in between."""
