@@ -281,6 +281,8 @@ def test_a_token_is_gone_after_reload_and_back(open_page):
     page.click("input[name=_save]")
     token = page.inner_text("#cp-token")
     assert token.startswith("cpk_live_")
+    page.evaluate("window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    assert token not in page.content()
 
     page.reload()  # the browser sends the form again
     assert page.locator("#cp-token").count() == 0

@@ -26,6 +26,11 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// A token is gone when its page is left, also from the copy that the browser keeps for "back".
+window.addEventListener("pagehide", () => {
+  for (const shown of document.querySelectorAll(".cp-secret")) shown.replaceChildren();
+});
+
 // data-copy is a selector of the element to copy, or the text itself in data-text.
 async function copy(button) {
   const source = document.querySelector(button.dataset.copy);
