@@ -280,6 +280,21 @@ def test_an_old_snapshot_poisons_nobody(issued):
     assert code_of(issued.token) == "disabled"
 
 
+def test_a_snapshot_of_a_transaction_that_django_does_not_know_of_poisons_nobody(issued):
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        try:
+            cursor.execute("SELECT count(*) FROM cp_tenants_apikey")
+            elsewhere(lambda: APIKey.objects.filter(pk=issued.key.pk).update(enabled=False))
+            invalidation.poll()
+
+            assert code_of(issued.token) == "disabled"
+        finally:
+            cursor.execute("ROLLBACK")
+
+    assert code_of(issued.token) == "disabled"
+
+
 def elsewhere(call):
     """Do something on a connection of its own."""
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from cachebox import LRUCache
 from django.db import connections
+from psycopg.pq import TransactionStatus
 
 from controlplane.core.caches.connections import NO_ANSWER, WAIT, Ask, CacheUnavailable
 from controlplane.core.caches.listener import ALL, Change, Invalidation, invalidation
@@ -20,6 +21,8 @@ from controlplane.core.statements import fetch
 
 Key = TypeVar("Key", bound=Hashable)
 Record = TypeVar("Record")
+
+WITHIN = (TransactionStatus.INTRANS, TransactionStatus.INERROR, TransactionStatus.ACTIVE)
 
 COUNTS = ("hits", "misses", "negative_hits", "expired", "evictions", "invalidated", "loads", "waits", "load_errors")
 
@@ -267,7 +270,9 @@ def in_transaction() -> bool:
     connection = connections[conf.DATABASE]
     if connection.in_atomic_block:
         return True
-    return not (connection.autocommit if connection.connection else connection.settings_dict["AUTOCOMMIT"])
+    if connection.connection is None:
+        return not connection.settings_dict["AUTOCOMMIT"]
+    return not connection.autocommit or connection.connection.info.transaction_status in WITHIN  # by a BEGIN of SQL
 
 
 def on_this_thread(query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
