@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from controlplane.core.caches import CacheUnavailable, Invalidation, RecordCache, flush_everywhere, invalidation
+from controlplane.core.caches.connections import OwnConnection
 from controlplane.core.caches.duties import Duties
 from controlplane.core.caches.processes import Sweeper
 from controlplane.core.models import Process
@@ -173,3 +175,21 @@ def test_a_load_that_takes_longer_than_a_second_is_cancelled_and_told(own, other
     assert "canceling statement" in str(caught.value.__cause__)
     assert execute("SELECT 1") == [(1,)]
     assert cache.stats()["load_errors"] == 1
+
+
+def test_a_connection_whose_statement_a_signal_interrupted_is_replaced(transactional_db):
+    def stop(*args):
+        raise KeyError("time limit")
+
+    own, before = OwnConnection(9), signal.signal(signal.SIGALRM, stop)
+    try:
+        own.ask("SELECT 1", [])
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyError, match="time limit"):
+            own.ask("SELECT pg_sleep(5)", [])
+
+        assert own.ask("SELECT 2", []) == [(2,)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        own.close()

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from django.db import InterfaceError, OperationalError, connections
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 
 from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
@@ -81,7 +82,14 @@ class OwnConnection:
     def _ask(self, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         if self._opened is None:
             self._opened = connect(self._timeout_s)
-        return self._opened.execute(query.encode(), params).fetchall()
+        try:
+            return self._opened.execute(query.encode(), params).fetchall()
+        except (
+            BaseException
+        ):  # a signal's too, as of a time limit: it leaves the statement running, and nothing else may
+            if self._opened.info.transaction_status == TransactionStatus.ACTIVE:
+                self._opened.close()
+            raise
 
     def close(self) -> None:
         with self._turn:
