@@ -324,6 +324,17 @@ def test_tokens_come_from_stdin_a_line_each(acme_app, monkeypatch):
     assert [row["state"] for row in told["tokens"]] == ["active", "unknown", "malformed"]
 
 
+def test_a_line_that_is_no_utf_8_hides_no_token_after_it(acme_app, monkeypatch):
+    lines = b"\xff\xfe\n" + issue(acme_app).token.encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
+    out = StringIO()
+
+    with pytest.raises(CommandError, match="1 of 2"):
+        call_command("keys_check", "-", "--json", stdout=out)
+
+    assert [row["state"] for row in json.loads(out.getvalue())["tokens"]] == ["malformed", "active"]
+
+
 def test_live_ones_are_revoked_when_told_and_the_rest_of_the_key_goes_on(acme_app):
     issued = issue(acme_app)
     renewed = issued.key.rotate()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from io import TextIOWrapper
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -29,6 +30,8 @@ class Command(commands.Command):
         parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
 
     def handle(self, *args: Any, token: list[str], revoke: bool, reason: str, **options: Any) -> None:
+        if "-" in token and isinstance(sys.stdin, TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")  # what is no UTF-8 is no token either, and hides none after it
         given = [line for word in token for line in (sys.stdin.read().split() if word == "-" else [word])]
         found = [leaks.inspect(one) for one in given]
         ended = 0
