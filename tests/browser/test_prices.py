@@ -10,6 +10,16 @@ from tests.browser.test_pages import Watched, barriers, name_of
 from tests.catalog.importing.files import big, chat, dump
 
 PRICES, IMPORTS = "/admin/cp_catalog/modelprice/", "/admin/cp_catalog/priceimport/"
+UNPRICED = """
+from auditing.models import InferenceRequest
+from controlplane.core.ids import now
+from tenants.models import App
+app = App.objects.first()
+for n, model in enumerate(["openai/model-2", "openai/nobody-knows-this-name-yet"]):
+    row = {"request_id": f"unpriced-{n}", "created_at": now(), "tenant_id": app.tenant_id, "app_id": app.pk, "provider": "openai"}
+    InferenceRequest.objects.ingest([row | {"model": model, "prompt_tokens": 1000000}])
+"""
+"""Requests that nobody can price: of a name that the catalog does not know, and of a model that has a price, but too late."""
 FORM = f"{PRICES}add/?model=model-1"
 
 
@@ -33,6 +43,7 @@ def priced(site, files):
     """The site with the first file imported, and the second one to upload."""
     site.manage("prices_import", str(files / "first.json"), "--apply", "--source", "browser")
     site.manage("price_set", "model-1", "--input-per-million", "0.004", "--reason", "a test", "--confirm")
+    site.manage("shell", "--no-imports", "-c", UNPRICED)
     return site
 
 
