@@ -41,14 +41,14 @@ def set_price(
     """
     if why := unfit(effective_from):
         raise PriceRefused("bad_time", why)
-    start = effective_from or now()
     if effective_from and effective_from < now() and not reason.strip():
         raise PriceRefused("missing_reason")
     for field, rate in rates.items():
         _check(field, rate)
     _check_terms(terms)
     with transaction.atomic(using=conf.DATABASE):
-        AIModel.objects.using(conf.DATABASE).select_for_update(no_key=True).get(pk=model.pk)
+        ModelPrice.objects.hold(model)
+        start = effective_from or now()
         old, listed = model.price_at(start, tenant), model.price_at(start)
         kept: dict[str, Any] = {} if fresh or old is None else dict(old.rates)
         new = kept | {field: None if rate is None else plain(rate) for field, rate in rates.items()}
@@ -63,7 +63,7 @@ def set_price(
             model,
             new,
             tenant=tenant,
-            effective_from=effective_from,
+            effective_from=start,
             reason=reason.strip() or "Set by hand",
             **standing | terms,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Barrier, Thread
 
-from django.db import connection
+from django.db import connection, transaction
 
 
 def together(*calls):
@@ -27,3 +27,34 @@ def together(*calls):
     for thread in threads:
         thread.join()
     return outcomes
+
+
+def behind(first, then, other, last=lambda: None):
+    """Do `first` in a transaction that ends, with `last`, only once `then`, on a connection of its own, waits for it.
+
+    other: a connection in autocommit. Returns what `then` returned or raised.
+    """
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(then())
+        except Exception as error:
+            outcome.append(error)
+        finally:
+            connection.close()
+
+    thread = Thread(target=run)
+    try:
+        with transaction.atomic():
+            first()
+            thread.start()
+            waits = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            while thread.is_alive() and not other.execute(waits).fetchone()[0]:
+                pass
+            last()
+    finally:
+        thread.join()
+    return outcome[0]

@@ -79,6 +79,11 @@ class Writer:
         rows.bulk_create([Provider(slug=slug, name=provider_name(slug)) for slug in sorted(slugs - known)])
         self.providers = {provider.slug: provider for provider in rows.filter(slug__in=slugs)}
 
+    def _hold_providers(self) -> None:
+        """Wait for who sets other terms of them, or a price: after models, before prices, as everybody (`hold`)."""
+        rows = Provider.objects.using(self.using).filter(slug__in=self.providers).order_by("slug")
+        self.providers = {provider.slug: provider for provider in rows.select_for_update(no_key=True)}
+
     def _write_models(self, imported: PriceImport) -> None:
         added = [entry for entry in self.chosen if entry.change == "added"]
         changed = [entry for entry in self.chosen if entry.held and entry.mapped and entry.touches_model]
@@ -91,6 +96,7 @@ class Writer:
         models_gone.update(unlisted_at=now(), last_import=imported)
 
     def _write_prices(self, imported: PriceImport) -> None:
+        self._hold_providers()
         prices = ModelPrice.objects.using(self.using)
         ended = [
             entry.held.price.id

@@ -17,8 +17,8 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce, Greatest
 
-from catalog.errors import PriceFrozen, PriceOverlap, PriceRefused
-from catalog.models.fields import TERMS, Period, PlainRates, money_field, percent_field, terms_check
+from catalog.errors import PriceFrozen, PriceOverlap
+from catalog.models.fields import Period, PlainRates, money_field, percent_field, terms_check
 from catalog.models.model import AIModel
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import Provider
@@ -71,6 +71,13 @@ class ModelPriceQuerySet(models.QuerySet["ModelPrice"]):
 
 
 class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # type: ignore[misc]  # made at run time
+    def hold(self, model: AIModel) -> AIModel:
+        """The model and its provider as they are; until the transaction ends nobody else sets its prices, or other terms of
+        its provider. Whoever sets prices holds models first, then providers, then writes."""
+        rows = AIModel.objects.using(self.db).select_related("provider")
+        held: AIModel = rows.select_for_update(no_key=True, of=("self", "provider")).get(pk=model.pk)
+        return held
+
     def supersede(
         self,
         model: AIModel,
@@ -89,17 +96,16 @@ class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # ty
         planned begins. In one transaction; two at once for a model follow each other. Raises PriceOverlap for a time
         before which the present price would have no duration left to end, ValidationError for rates that are none.
         """
-        start = effective_from or now()
-        provider = model.provider
         with transaction.atomic(using=self.db):
-            AIModel.objects.using(self.db).select_for_update(no_key=True).get(pk=model.pk)
+            provider = self.hold(model).provider
+            start = effective_from or now()  # after those who held it
             prices = self.filter(model=model, tenant=tenant)
             following = prices.filter(effective_from__gt=start).exclude(effective_to=models.F("effective_from"))
             price = ModelPrice(
                 model=model, tenant=tenant, rates=dict(rates), effective_from=start, reason=reason, source=source,
                 effective_to=following.order_by("effective_from").values_list("effective_from", flat=True).first(),
             )  # fmt: skip
-            for name in TERMS:
+            for name in ("discount_percent", "margin_percent", "margin_fixed"):
                 setattr(price, name, getattr(provider, name))
             for name, value in terms.items():
                 setattr(price, name, value)
@@ -116,13 +122,9 @@ class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # ty
         voided and planned again: the price alone tells what a call cost. Prices of tenants stay. Returns how many
         prices follow. In one transaction.
         """
-        start = effective_from or now()
         with transaction.atomic(using=self.db):
             Provider.objects.using(self.db).select_for_update(no_key=True).get(pk=provider.pk)
-            models_ = AIModel.objects.using(self.db).filter(provider=provider).order_by("pk")
-            list(
-                models_.select_for_update(no_key=True).values_list("pk")
-            )  # a price that is being set waits, or is waited for
+            start = effective_from or now()
             for name, value in terms.items():
                 setattr(provider, name, value)
             provider.save(using=self.db, update_fields=list(terms))
@@ -252,7 +254,7 @@ class ModelPrice(Remembered):
 
     def end(self, at: datetime | None = None, *, reason: str) -> None:
         """Let the price hold until `at` (aware; None: now); its beginning voids it. Raises PriceOverlap, where another
-        price holds in the time it would gain, PriceRefused("bad_end") for an end before the beginning."""
+        price holds in the time it would gain, and IntegrityError for an end before the beginning."""
         self.effective_to, self.reason = at or now(), reason
         with _explained(), transaction.atomic(using=self._state.db):
             super().save(update_fields=["effective_to", "reason"])
@@ -262,7 +264,8 @@ class ModelPrice(Remembered):
         kept = {
             name: getattr(self, name)
             for name in (
-                "model_id", "tenant_id", "effective_to", "rates", *TERMS, "source", "version", "fingerprint", "price_import_id",
+                "model_id", "tenant_id", "effective_to", "rates", "discount_percent", "margin_percent", "margin_fixed", "source",
+                "version", "fingerprint", "price_import_id",
             )
         }  # fmt: skip
         return ModelPrice(**kept | terms, effective_from=start, reason=reason)
@@ -319,8 +322,6 @@ def _explained() -> Iterator[None]:
         name = _constraint(error)
         if name in ("cp_catalog_modelprice_one_list_price", "cp_catalog_modelprice_one_tenant_price"):
             raise PriceOverlap from error
-        if name == "cp_catalog_modelprice_ends_after_start":
-            raise PriceRefused("bad_end") from error
         if name == "cp_catalog_modelprice_is_frozen":
             raise PriceFrozen from error
         raise

@@ -16,10 +16,11 @@ from catalog.errors import PriceFrozen, PriceOverlap, PriceRefused
 from catalog.models import ModelPrice, PriceImport
 from catalog.models.price import fingerprint
 from catalog.pricing import Usage
+from catalog.setting import set_price
 from controlplane.core.ids import now
 from tenants.scope import tenant_scope
 from tests.factories import AIModelFactory, ModelPriceFactory, PriceImportFactory, ProviderFactory, TenantFactory
-from tests.races import together
+from tests.races import behind, together
 
 pytestmark = pytest.mark.django_db
 
@@ -364,6 +365,38 @@ def test_two_new_prices_at_once_follow_each_other(model):
     done = together(*(lambda m=m: ModelPrice.objects.supersede(m, DEAR, reason="Both") for m in models))
 
     assert all(isinstance(price, ModelPrice) for price in done)
+    assert ModelPrice.objects.in_force().count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_set_a_rate_each_at_once_neither_loses_the_others(model, other_connection):
+    ModelPriceFactory(model=model)
+
+    behind(
+        lambda: ModelPrice.objects.hold(model),
+        lambda: set_price(model, {"output_cost_per_token": Decimal("9e-06")}),
+        other_connection,
+        lambda: set_price(model, {"input_cost_per_token": Decimal("3e-06")}),
+    )
+
+    assert model.price_at(now()).rates == {"input_cost_per_token": "0.000003", "output_cost_per_token": "0.000009"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("first", ["price", "terms"])
+def test_a_price_that_is_set_while_its_provider_gets_other_terms_has_them(model, first, other_connection):
+    ModelPriceFactory(model=model)
+    stale = type(model).objects.select_related("provider").get()
+    both = {
+        "price": lambda: ModelPrice.objects.supersede(stale, DEAR, reason="Announced"),
+        "terms": lambda: ModelPrice.objects.apply_terms(model.provider, discount_percent=Decimal(10), reason="Volume"),
+    }
+
+    then = behind(both.pop(first), both.popitem()[1], other_connection)
+
+    assert not isinstance(then, Exception)
+    price = model.price_at(now())
+    assert (price.rates, price.discount_percent) == (DEAR, 10)
     assert ModelPrice.objects.in_force().count() == 1
 
 

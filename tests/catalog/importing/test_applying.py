@@ -11,10 +11,11 @@ from auditing.models import AuditLog
 from catalog.errors import ImportRefused
 from catalog.importing import applying, import_bundled, parse, plan, writing
 from catalog.models import AIModel, ModelPrice, PriceImport, Provider
+from catalog.providers import set_provider
 from controlplane.core.ids import now
 from tests.catalog.importing.files import big, chat, dump
 from tests.factories import AIModelFactory, ModelAliasFactory, ModelPriceFactory, ProviderFactory, TenantFactory
-from tests.races import together
+from tests.races import behind, together
 
 pytestmark = pytest.mark.django_db
 committed = pytest.mark.django_db(transaction=True)
@@ -375,6 +376,33 @@ def test_a_price_that_a_person_sets_from_before_while_an_import_writes_is_not_ov
 
     assert price("m").rates == DEAR
     assert not AIModel.objects.filter(key="new").exists()
+
+
+@committed
+def test_other_terms_that_are_set_while_an_import_writes_hold_for_what_it_wrote(other_connection):
+    run({"m": chat(), "n": chat()})
+    diff = planned({"m": chat(input_cost_per_token=3e-06), "n": chat(input_cost_per_token=3e-06)})
+
+    _, _, followed = behind(
+        diff.apply, lambda: set_provider("openai", discount_percent=Decimal(10), reason="Volume"), other_connection
+    )
+
+    assert followed == 2
+    assert {price.discount_percent for price in ModelPrice.objects.in_force()} == {10}
+
+
+@committed
+def test_a_new_price_has_the_terms_that_were_set_while_its_import_began(other_connection):
+    run({"m": chat()})
+    diff = planned({"m": chat(), "n": chat()})
+
+    behind(
+        lambda: set_provider("openai", margin_percent=Decimal(10), reason="Volume"),
+        lambda: diff.apply(["n"]),
+        other_connection,
+    )
+
+    assert price("n").margin_percent == 10
 
 
 def test_an_alias_made_meanwhile_makes_the_diff_another_one():
