@@ -17,8 +17,8 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce, Greatest
 
-from catalog.errors import PriceFrozen, PriceOverlap
-from catalog.models.fields import Period, PlainRates, money_field, percent_field, terms_check
+from catalog.errors import PriceFrozen, PriceOverlap, PriceRefused
+from catalog.models.fields import TERMS, Period, PlainRates, money_field, percent_field, terms_check
 from catalog.models.model import AIModel
 from catalog.models.price_import import PriceImport
 from catalog.models.provider import Provider
@@ -105,7 +105,7 @@ class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # ty
                 model=model, tenant=tenant, rates=dict(rates), effective_from=start, reason=reason, source=source,
                 effective_to=following.order_by("effective_from").values_list("effective_from", flat=True).first(),
             )  # fmt: skip
-            for name in ("discount_percent", "margin_percent", "margin_fixed"):
+            for name in TERMS:
                 setattr(price, name, getattr(provider, name))
             for name, value in terms.items():
                 setattr(price, name, value)
@@ -254,7 +254,7 @@ class ModelPrice(Remembered):
 
     def end(self, at: datetime | None = None, *, reason: str) -> None:
         """Let the price hold until `at` (aware; None: now); its beginning voids it. Raises PriceOverlap, where another
-        price holds in the time it would gain, and IntegrityError for an end before the beginning."""
+        price holds in the time it would gain, PriceRefused("bad_end") for an end before the beginning."""
         self.effective_to, self.reason = at or now(), reason
         with _explained(), transaction.atomic(using=self._state.db):
             super().save(update_fields=["effective_to", "reason"])
@@ -264,7 +264,7 @@ class ModelPrice(Remembered):
         kept = {
             name: getattr(self, name)
             for name in (
-                "model_id", "tenant_id", "effective_to", "rates", "discount_percent", "margin_percent", "margin_fixed", "source",
+                "model_id", "tenant_id", "effective_to", "rates", *TERMS, "source",
                 "version", "fingerprint", "price_import_id",
             )
         }  # fmt: skip
@@ -322,6 +322,8 @@ def _explained() -> Iterator[None]:
         name = _constraint(error)
         if name in ("cp_catalog_modelprice_one_list_price", "cp_catalog_modelprice_one_tenant_price"):
             raise PriceOverlap from error
+        if name == "cp_catalog_modelprice_ends_after_start":
+            raise PriceRefused("bad_end") from error
         if name == "cp_catalog_modelprice_is_frozen":
             raise PriceFrozen from error
         raise
