@@ -25,16 +25,13 @@ def uses_output(usage: Usage) -> bool:
 
 def split(usage: Usage) -> tuple[int, int, int, int]:
     """Text, audio and image tokens without those that came from the cache, and the audio tokens that did."""
-    cached = usage.cached_tokens
-    audio = min(usage.cached_audio_tokens, cached)
-    text = min(usage.cached_text_tokens, cached - audio)
-    image = min(usage.cached_image_tokens, cached - audio - text)
-    return (
-        max(usage.text_tokens - text, 0),
-        max(usage.audio_tokens - audio, 0),
-        max(usage.image_tokens - image, 0),
-        audio,
-    )
+    text, audio, image, cached = usage.text_tokens, usage.audio_tokens, usage.image_tokens, usage.cached_tokens
+    if not cached or not (usage.cached_audio_tokens or usage.cached_text_tokens or usage.cached_image_tokens):
+        return text, audio, image, 0
+    cached_audio = min(usage.cached_audio_tokens, cached)
+    cached_text = min(usage.cached_text_tokens, cached - cached_audio)
+    cached_image = min(usage.cached_image_tokens, cached - cached_audio - cached_text)
+    return max(text - cached_text, 0), max(audio - cached_audio, 0), max(image - cached_image, 0), cached_audio
 
 
 def fresh(usage: Usage) -> tuple[int, int, int, int, int]:
