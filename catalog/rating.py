@@ -104,8 +104,12 @@ class Prices:
         return found and found[1]
 
     def _records(self, tenant: int, provider: str, model: str, asked: str | None) -> _Records:
-        """The model that served, and the one that was asked for. That counts as a name of the same provider: an alias may have
-        meant another model when the call was made."""
+        """The model that served, and the one that was asked for: one, if that still means what served, whose canonical id
+        may be another model's too. Else it counts as a name of the same provider: an alias may have meant another model
+        when the call was made."""
+        meant = self._look((tenant, asked, None, None, None, None)) if asked else None
+        if meant is not None and meant.canonical_id == model and any(price.rates for price in meant.prices):
+            return meant, None
         served = self._look((tenant, model, provider, None, None, None))
         served = served or self._look((tenant, model, None, None, None, None))
         return served, self._look((tenant, asked, provider, None, None, None)) if asked else None

@@ -282,6 +282,24 @@ def test_the_served_model_goes_before_what_was_asked_for_but_for_a_price_of_the_
     assert total_of(acme, **names) == Decimal("0.1")
 
 
+def test_of_two_models_with_one_canonical_id_the_one_that_was_asked_for_prices_the_call(acme, gpt, openai):
+    other = AIModelFactory(provider=openai, name="gpt-5.6", key="openai/gpt-5.6")
+    price(gpt, CHEAP)
+    price(other, DEAR)
+
+    assert total_of(acme, requested_model="gpt-5.6") == CHEAPLY
+    assert total_of(acme, requested_model="openai/gpt-5.6") == DEARLY
+    assert total_of(acme) == DEARLY
+    fact_of(acme, cost=CHEAPLY, requested_model="gpt-5.6")
+    assert again().adjusted == 0
+
+
+def test_a_model_without_rates_leaves_the_call_to_the_other_one_of_its_canonical_id(acme, gpt, openai):
+    price(AIModelFactory(provider=openai, name="gpt-5.6", key="openai/gpt-5.6"), DEAR)
+
+    assert total_of(acme, requested_model="gpt-5.6") == DEARLY
+
+
 def test_an_alias_that_was_asked_for_does_not_price_a_call(acme, gpt, openai):
     """What it means now is not what it meant then."""
     price(gpt, CHEAP)
