@@ -37,6 +37,11 @@ class Candidate(NamedTuple):
     canonical: bool = False
 
 
+def lowered(name: str) -> str:
+    """A name in lower case as the database has it, character by character: what is one name there is one here."""
+    return name.lower() if name.isascii() else "".join(character.lower()[0] for character in name)
+
+
 def fold(word: str) -> str:
     """The slug of a source's word for a provider: `vertex_ai-mistral_models` is vertex_ai."""
     for family in ("vertex_ai", "fireworks_ai"):

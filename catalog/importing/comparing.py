@@ -12,6 +12,7 @@ from catalog.importing.diffing import MANUAL, Comparison, Conditions, EntryDiff,
 from catalog.importing.mapping import Mapped
 from catalog.importing.parsing import Issue, Parsed
 from catalog.importing.validating import leaves
+from catalog.names import lowered
 from catalog.units import number
 
 _EXACT = Context(prec=80)
@@ -25,7 +26,7 @@ def compare(parsed: Parsed, held: Snapshot, conditions: Conditions) -> Compariso
     for issue in parsed.issues:
         warnings.setdefault(issue.key, []).append(issue)
     for key, mapped in parsed.entries.items():
-        model = held.models.get(key.lower())
+        model = held.models.get(lowered(key))
         if refused := _refused(mapped, model, held, conditions):
             late.append(parsed.issue(key, *refused))
             continue
@@ -33,8 +34,8 @@ def compare(parsed: Parsed, held: Snapshot, conditions: Conditions) -> Compariso
         entries.append(replace(found, warnings=tuple(warnings.get(key, ()))))
     ours = [model for model in held.models.values() if model.source == conditions.source and not model.unlisted]
     if conditions.tenant is None:
-        named = {key.lower() for key in (*parsed.entries, *parsed.blocked)}
-        entries += [_removed(model) for model in ours if model.key.lower() not in named]
+        named = {lowered(key) for key in (*parsed.entries, *parsed.blocked)}
+        entries += [_removed(model) for model in ours if lowered(model.key) not in named]
     entries.sort(key=lambda entry: entry.key)
     issues = tuple(sorted((*parsed.issues, *late), key=lambda issue: issue.line))
     priced = sum(model.price is not None for model in ours)
@@ -47,7 +48,7 @@ def _refused(mapped: Mapped, model: Held | None, held: Snapshot, conditions: Con
         return "key_collision", f"There is a model {model.key!r}, the same but for the case. Rename one of them."
     if model is None and conditions.tenant is not None:
         return "unknown_model", "There is no such model; a tenant's prices are of models that are there."
-    if model is None and mapped.key.lower() in held.aliases:
+    if model is None and lowered(mapped.key) in held.aliases:
         return "alias_taken", "An alias for everybody has this name. Rename or delete it first."
     return None
 

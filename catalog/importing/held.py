@@ -12,6 +12,7 @@ from django.db.models.functions import Cast, Lower
 from catalog.importing.diffing import Held, HeldPrice, Snapshot
 from catalog.importing.mapping import EMPTY, from_json
 from catalog.models import AIModel, ModelAlias, ModelPrice
+from catalog.names import lowered
 
 SOURCE_COLUMNS = ("name", *EMPTY)
 """Columns of AIModel that the source fills, beside flags and extra."""
@@ -26,7 +27,7 @@ def snapshot(at: datetime, tenant: UUID | None, using: str) -> Snapshot:
     names = ("id", "key", "provider__slug", "origin", "last_import__source", "unlisted_at", "extra_text", "flags")
     for pk, key, provider, origin, source, unlisted, extra, flags, *values in rows.values_list(*names, *SOURCE_COLUMNS):
         columns = dict(zip(SOURCE_COLUMNS, values, strict=True)) | {"flags": flags, "extra": from_json(extra)}
-        models[key.lower()] = Held(
+        models[lowered(key)] = Held(
             pk, key, provider, columns, (source or "") if origin == AIModel.Origin.IMPORT else "", unlisted is not None,
             own.get(pk), own.get(pk) or lists.get(pk),
         )  # fmt: skip

@@ -15,6 +15,7 @@ from catalog.importing import fields, reading
 from catalog.importing.mapping import Mapped, exact, to_columns, to_json
 from catalog.importing.reading import Member
 from catalog.importing.validating import MAX_BYTES, MAX_DEPTH, Fault, check, too_deep, unstorable
+from catalog.names import lowered
 from controlplane.core.ids import now
 
 SHOWN = 200
@@ -76,7 +77,7 @@ def parse(data: bytes, name: str) -> Parsed:
     text = reading.decode(name, data)
     found = list(reading.members(name, text))
     repeated = _repeated(member.name for member in found)
-    folded = _repeated(key.lower() for key in {member.name for member in found})
+    folded = _repeated(lowered(key) for key in {member.name for member in found})
     entries: dict[str, Mapped] = {}
     places: dict[str, tuple[int, str]] = {}
     issues: list[Issue] = []
@@ -114,7 +115,7 @@ def _faults(member: Member, repeated: set[str], folded: set[str]) -> Iterator[Fa
         return
     if key in repeated:
         yield Fault("duplicate_key", "", None, "The file has this key twice; neither is taken.")
-    elif key.lower() in folded:
+    elif lowered(key) in folded:
         yield Fault("key_collision", "", None, "The file has this key in other case too; neither is taken.")
     for name in member.repeated:
         yield Fault("duplicate_key", name, None, "The entry has this field twice.")

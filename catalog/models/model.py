@@ -204,7 +204,7 @@ class AIModel(Remembered):
         if (
             ModelAlias.objects.filter(tenant=None)
             .alias(lowered=Lower("alias"))
-            .filter(lowered=self.key.lower())
+            .filter(lowered=Lower(models.Value(self.key)))
             .exists()
         ):
             raise ValidationError({"key": ValidationError(AliasError.messages["alias_taken"], code="alias_taken")})
@@ -301,5 +301,7 @@ class ModelAlias(Remembered):
         """Whether this alias, being for everybody, would hide a model's key. A tenant may redirect its own calls."""
         if self.tenant_id is not None:
             return False
-        clash: bool = AIModel.objects.alias(lowered=Lower("key")).filter(lowered=self.alias.lower()).exists()
+        clash: bool = (
+            AIModel.objects.alias(lowered=Lower("key")).filter(lowered=Lower(models.Value(self.alias))).exists()
+        )
         return clash

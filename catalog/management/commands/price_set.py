@@ -4,6 +4,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from django.db.models import Value
 from django.db.models.functions import Lower
 
 from auditing.context import audit_context, command_actor
@@ -97,7 +98,7 @@ class Command(commands.Command):
 def model_by_key(key: str) -> AIModel:
     """The model of a key, in any case. Raises UnknownModel with the nearest."""
     rows = AIModel.objects.select_related("provider").alias(lowered=Lower("key"))
-    found: list[AIModel] = list(rows.filter(lowered=key.lower())) if key.isprintable() else []
+    found: list[AIModel] = list(rows.filter(lowered=Lower(Value(key)))) if key.isprintable() else []
     if not found:
         raise UnknownModel(key, [model.key for model in AIModel.objects.search(key, limit=3)])
     return found[0]

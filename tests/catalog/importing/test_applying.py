@@ -405,6 +405,17 @@ def test_a_new_price_has_the_terms_that_were_set_while_its_import_began(other_co
     assert price("n").margin_percent == 10
 
 
+@pytest.mark.parametrize(("one", "other"), [("ΑΣ", "ας"), ("ΑΣ", "ασ"), ("İ", "i"), ("ẞ", "ß"), ("K", "k")])
+def test_keys_that_are_one_for_the_database_are_taken_from_neither_and_block_no_others(one, other):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT lower(%s) = lower(%s)", [f"m-{one}", f"m-{other}"])
+        [same] = cursor.fetchone()
+
+    made = run({f"m-{one}": chat(), f"m-{other}": chat(), "good": chat()})
+
+    assert AIModel.objects.count() == made.counts["added"] == (1 if same else 3)
+
+
 def test_an_alias_made_meanwhile_makes_the_diff_another_one():
     looked_at = planned({"quick": chat(), "other": chat()})
     ModelAliasFactory(alias="quick", model=AIModelFactory())
