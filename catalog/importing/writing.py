@@ -19,6 +19,7 @@ from catalog.importing.mapping import Mapped, provider_name, to_json
 from catalog.models import AIModel, ModelPrice, PriceImport, Provider
 from catalog.models.fields import TERMS
 from controlplane.core.bulk import copy_rows, update_rows
+from controlplane.core.caches import invalidation
 from controlplane.core.ids import now, uuid7
 
 BATCH = 1500
@@ -58,6 +59,7 @@ class Writer:
         if self.chosen:
             with connections[self.using].cursor() as cursor:
                 cursor.execute("ANALYZE cp_catalog_aimodel, cp_catalog_modelprice")
+            invalidation.changed("catalog", None)  # these statements save no object, which would say so itself
         return imported
 
     def _record(self) -> PriceImport:

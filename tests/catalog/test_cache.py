@@ -12,10 +12,12 @@ from django.db import connection, transaction
 
 from catalog import resolution
 from catalog.errors import ModelDisabled, UnknownModel
+from catalog.importing import parse, plan
 from catalog.models import CAPABILITIES, AIModel, ModelAlias, ModelPrice, Provider
 from controlplane.core.caches import MISSING, invalidation
 from controlplane.core.ids import now
 from tenants.scope import tenant_scope
+from tests.catalog.importing.files import chat, dump
 from tests.factories import AIModelFactory, ModelAliasFactory, ModelPriceFactory, ProviderFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -173,6 +175,17 @@ def test_what_this_process_saves_it_forgets_at_once_and_at_the_commit(gpt, other
             assert resolve("gpt-4o")
 
         assert cache.cached(GPT) is MISSING
+
+
+def test_what_this_process_imports_it_forgets_at_the_commit(gpt, monkeypatch):
+    invalidation.stop()
+    monkeypatch.setattr(invalidation, "start", lambda: None)  # nobody listens: who writes has to know by himself
+    warm("gpt-4o")
+    assert cache.cached(GPT) is not MISSING
+
+    plan(parse(dump({"gpt-4o": chat()}), "p.json")).apply()
+
+    assert cache.cached(GPT) is MISSING
 
 
 @pytest.mark.django_db(transaction=False)
