@@ -13,7 +13,7 @@ from catalog.pricing.costs import EXACT
 from catalog.pricing.families import read_own
 from catalog.pricing.markup import Markup, Uplifts, read_markup, read_uplifts
 from catalog.pricing.offpeak import OffPeak, read_off_peak
-from catalog.pricing.prices import CR, CW, CW_1H, CW_12H, TIERS, ZERO, I, O, Prices, Rate, half, read_prices
+from catalog.pricing.prices import CR, CW, CW_1H, CW_12H, TIERS, ZERO, I, O, Prices, Rate, half, number, read_prices
 from catalog.pricing.sheets import read_plan, read_rows
 from catalog.pricing.tokens import TokenRates
 from catalog.pricing.tools import ToolRates, read_search, read_tools
@@ -124,7 +124,8 @@ class Rates:
         price_id: UUID | None = None,
     ) -> Self:
         """Rates per token and nothing else: no tiers, tools or surcharges; cached and written tokens default to input."""
-        fields = {I: input, O: output, CR: cache_read, CW: cache_write}
+        fields = {I: number(I, input), O: number(O, output)}
+        fields |= {name: number(name, rate) for name, rate in ((CR, cache_read), (CW, cache_write)) if rate is not None}
         return replace(cls.from_entry(fields, "", price_id=price_id), is_flat=True)
 
 

@@ -162,6 +162,8 @@ def _amount(name: str, value: object) -> Decimal:
         raise UsageError("negative_count", name, "It is below 0.")
     if value > MAX_COUNT:
         raise UsageError("wrong_type", name, f"It is over {MAX_COUNT}.")
+    if int(value.as_tuple().exponent) < -MAX_PLACES:  # its cost would be a text of as many digits
+        raise UsageError("wrong_type", name, f"It has more than {MAX_PLACES} decimal places.")
     return value
 
 
@@ -202,6 +204,7 @@ def _shown(value: object) -> str:
 
 
 MAX_COUNT = 2**63 - 1
+MAX_PLACES = 60
 _COLUMNS = frozenset(
     {"at", "prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"}
 )

@@ -43,7 +43,14 @@ def test_flat_rates_may_belong_to_a_price():
     assert cost(Rates.flat("1", "2", price_id=price_id), Usage()).price_id == price_id
 
 
-@pytest.mark.parametrize("given", [{"input": 1.5, "output": "1"}, {"input": "1", "output": "x"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"input": 1.5, "output": "1"}, {"input": "1", "output": "x"}, {"input": ["1"], "output": "1"},
+        {"input": None, "output": "1"}, {"input": "1", "output": {"a": "1"}},
+        {"input": "1", "output": "1", "cache_read": ["1"]},
+    ],
+)  # fmt: skip
 def test_flat_rates_that_are_none_are_refused(given):
     with pytest.raises(BadRate):
         Rates.flat(**given)

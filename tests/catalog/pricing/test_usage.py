@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from catalog.errors import UsageError
 from catalog.pricing import Usage
-from catalog.pricing.usage import KINDS, MAX_COUNT
+from catalog.pricing.usage import KINDS, MAX_COUNT, MAX_PLACES
 
 NOON = datetime(2026, 11, 17, 12, tzinfo=UTC)
 COLUMNS = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 OF_TYPE = {
     "int": st.integers(0, MAX_COUNT),
-    "Decimal": st.decimals(0, 10**6, allow_nan=False, allow_infinity=False),
+    "Decimal": st.decimals(0, 10**6, places=MAX_PLACES),
     "str": st.text(max_size=20),
     "bool": st.booleans(),
 }
@@ -137,6 +137,8 @@ def test_nothing_is_used_less_than_not_at_all(name):
         ("wrong_type", True),
         ("wrong_type", "1.5"),
         ("wrong_type", Decimal("1e19")),
+        ("wrong_type", Decimal("1e-61")),
+        ("wrong_type", Decimal("1e-999999")),
         ("not_finite", Decimal("NaN")),
         ("not_finite", Decimal("sNaN")),
         ("not_finite", Decimal("Infinity")),
