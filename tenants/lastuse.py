@@ -5,8 +5,9 @@ A process that is killed loses what it noted since the last time: at most `EVERY
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,9 @@ from controlplane.core.conf import conf
 EVERY = 60
 """Seconds between two writes of a process."""
 
-_noted: dict[int, datetime] = {}  # by the number of an id: UUID has its hash computed in Python, each time
+_noted: dict[
+    int, float
+] = {}  # seconds since 1970, by the number of an id: UUID has its hash computed in Python, each time
 
 # A secret that was purged meanwhile drops out by the join. In the order of their ids, so that two processes cannot wait
 # for each other.
@@ -29,9 +32,12 @@ ON CONFLICT (secret_id) DO UPDATE SET last_used_at = greatest(use.last_used_at, 
 """
 
 
-def note(secret_id: UUID, at: datetime) -> None:
-    """Remember that the secret opened its key at the instant. No lock: of two at once one stays, they are alike."""
-    _noted[secret_id.int] = at
+def note(secret_id: UUID, at: datetime | None = None) -> None:
+    """Remember that the secret opened its key at the instant (None: now). Of two at once one stays: they are alike.
+
+    On every verification: no lock, and a number instead of a datetime, which takes five times as long to make.
+    """
+    _noted[secret_id.int] = time.time() if at is None else at.timestamp()
 
 
 def forget() -> None:
@@ -47,7 +53,7 @@ def flush() -> int:
 
 def write(execute: Callable[[str, list[Any]], Any]) -> int:
     """Write down what was noted by `execute(statement, params)`. Where that fails, it is kept for the next time."""
-    taken: dict[int, datetime] = {}
+    taken: dict[int, float] = {}
     while _noted:
         try:
             number, at = _noted.popitem()
@@ -57,7 +63,8 @@ def write(execute: Callable[[str, list[Any]], Any]) -> int:
     if not taken:
         return 0
     try:
-        execute(_WRITE, [[UUID(int=number) for number in taken], list(taken.values())])
+        instants = [datetime.fromtimestamp(at, UTC) for at in taken.values()]
+        execute(_WRITE, [[UUID(int=number) for number in taken], instants])
     except BaseException:
         for number, at in taken.items():
             _noted.setdefault(number, at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, NoReturn
 from uuid import UUID
@@ -15,6 +15,7 @@ from django.db import InterfaceError, OperationalError
 
 from controlplane.core.caches import MISSING, Ask, CacheUnavailable, RecordCache, on_this_thread
 from controlplane.core.conf import conf
+from controlplane.core.ids import now
 from tenants import lastuse, rehashing, tokens
 from tenants.errors import AuthUnavailable, InvalidKey
 
@@ -73,7 +74,7 @@ def verify(
     found = cache.cached(hashed)
     if found is MISSING:
         found = _look_up(token, hashed)
-    return _opened(found, at or datetime.now(UTC), environment, scope, model)
+    return _opened(found, at, environment, scope, model)
 
 
 async def averify(
@@ -84,7 +85,7 @@ async def averify(
     found = cache.cached(hashed)
     if found is MISSING:
         found = await sync_to_async(_look_up)(token, hashed)
-    return _opened(found, datetime.now(UTC), environment, scope, model)
+    return _opened(found, None, environment, scope, model)
 
 
 def _hashed(token: str) -> bytes:
@@ -105,7 +106,7 @@ def _look_up(token: str, hashed: bytes) -> Found | None:
 
 
 def _opened(
-    found: Found | None, at: datetime, environment: str | None, scope: str | None, model: str | None
+    found: Found | None, at: datetime | None, environment: str | None, scope: str | None, model: str | None
 ) -> VerifiedKey:
     if found is None:
         raise InvalidKey("unknown")
@@ -115,16 +116,22 @@ def _opened(
 
 
 def check(
-    found: Found, at: datetime, environment: str | None = None, scope: str | None = None, model: str | None = None
+    found: Found,
+    at: datetime | None = None,
+    environment: str | None = None,
+    scope: str | None = None,
+    model: str | None = None,
 ) -> None:
-    """Raise InvalidKey for the first check, in their fixed order, that fails at the instant `at`."""
+    """Raise InvalidKey for the first check, in their fixed order, that fails at the instant `at` (None: now)."""
     key = found.key
     if found.stopped:
         _refuse(found.stopped, 401, key)
-    if key.not_before is not None and at < key.not_before:
-        _refuse("not_yet_valid", 401, key)
-    if key.expires_at is not None and at >= key.expires_at:
-        _refuse("expired", 401, key)
+    if key.not_before is not None or key.expires_at is not None:
+        instant = at or now()
+        if key.not_before is not None and instant < key.not_before:
+            _refuse("not_yet_valid", 401, key)
+        if key.expires_at is not None and instant >= key.expires_at:
+            _refuse("expired", 401, key)
     if found.closed:
         _refuse(found.closed, 403, key)
     if environment is not None and environment != key.environment:
