@@ -75,15 +75,15 @@ def end_price(
 ) -> ModelPrice:
     """End the price that holds at `at` (aware; None: now), of everybody or of the tenant, there; void: as if it had never been.
 
-    Returns it. Raises PriceRefused: no_price, bad_time, missing_reason.
+    Returns it. Raises PriceRefused: no_price, bad_time, bad_end, missing_reason; PriceOverlap.
     """
     if why := unfit(at):
         raise PriceRefused("bad_time", why)
     if not reason.strip():
         raise PriceRefused("missing_reason", "Ending a price needs a reason. Say why.")
-    instant = at or now()
     with transaction.atomic(using=conf.DATABASE):
-        AIModel.objects.using(conf.DATABASE).select_for_update(no_key=True).get(pk=model.pk)
+        ModelPrice.objects.hold(model)
+        instant = at or now()  # after those who held it
         price: ModelPrice | None = model.prices.in_force(instant).filter(tenant=tenant).first()
         if price is None:
             raise PriceRefused("no_price")

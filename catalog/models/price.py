@@ -93,8 +93,9 @@ class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # ty
 
         rates: the source's price fields, numbers as text in US dollars per unit. terms: discount_percent, margin_percent,
         margin_fixed (the provider's where left out), version, price_import. The new price ends where one that is already
-        planned begins. In one transaction; two at once for a model follow each other. Raises PriceOverlap for a time
-        before which the present price would have no duration left to end, ValidationError for rates that are none.
+        planned begins. In one transaction; two at once for a model follow each other. Raises PriceOverlap
+        for a time that another price keeps, IntegrityError or DataError for rates that the database does not take: who takes
+        them from people uses `catalog.setting.set_price`, which says what is wrong.
         """
         with transaction.atomic(using=self.db):
             provider = self.hold(model).provider
