@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from policies.admin import policies
+
+__all__ = ["policies"]
