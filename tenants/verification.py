@@ -146,21 +146,25 @@ def _refuse(code: str, status: int, key: VerifiedKey) -> NoReturn:
     raise InvalidKey(code, key_id=key.key_id, kid=key.kid, http_status=status)
 
 
-# Padded to three digests: one text, so one prepared plan, whatever number of peppers is listed. An array would be
-# planned anew each time.
+# The branch is asked for by itself: most keys have none, and a join would be made ready for each.
 _FIND = """
 SELECT s.id, s.kid, s.digest, s.hash_version, s.revoked_at IS NOT NULL OR k.revoked_at IS NOT NULL, k.enabled, k.id,
     k.tenant_id, k.app_id, k.branch_id, k.user_id, k.environment, k.scopes, k.allowed_models, k.not_before,
     least(s.expires_at, k.expires_at), t.status = 'active', a.status = 'active',
-    k.branch_id IS NULL OR coalesce(b.status = 'active', false), k.user_id IS NULL OR coalesce(u.is_active, false)
+    CASE WHEN k.branch_id IS NULL THEN true ELSE coalesce((SELECT b.status = 'active' FROM cp_tenants_branch b
+        WHERE b.tenant_id = k.tenant_id AND b.id = k.branch_id), false) END,
+    k.user_id IS NULL OR coalesce(u.is_active, false)
 FROM cp_tenants_apikeysecret s
 JOIN cp_tenants_apikey k ON k.tenant_id = s.tenant_id AND k.id = s.key_id
 JOIN cp_tenants_tenant t ON t.id = k.tenant_id
 JOIN cp_tenants_app a ON a.tenant_id = k.tenant_id AND a.id = k.app_id
-LEFT JOIN cp_tenants_branch b ON b.tenant_id = k.tenant_id AND b.id = k.branch_id
 LEFT JOIN cp_tenants_user u ON u.tenant_id = k.tenant_id AND u.id = k.user_id
-WHERE s.digest IN (%s, %s, %s)
+WHERE s.digest {}
 """
+FIND_ONE = _FIND.format("= %s")
+# Padded to three digests: one text, so one prepared plan, whatever number of peppers is listed. An array would be
+# planned anew each time.
+_FIND_ANY = _FIND.format("IN (%s, %s, %s)")
 
 
 def load(hashed: bytes, ask: Ask) -> Found | None:
@@ -186,8 +190,10 @@ def find(hashed: bytes) -> Found | None:
 
 def _row(candidates: Sequence[tuple[int, bytes]], ask: Ask) -> tuple[Any, ...] | None:
     values = [digest for _, digest in candidates]
-    values += [values[-1]] * (3 - len(values))
-    for row in ask(_FIND, values):
+    query = FIND_ONE if len(values) == 1 else _FIND_ANY
+    if len(values) > 1:
+        values += [values[-1]] * (3 - len(values))
+    for row in ask(query, values):
         if any(version == row[3] and hmac.compare_digest(digest, bytes(row[2])) for version, digest in candidates):
             return row
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +21,19 @@ def fetch(using: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]
     connection = connections[using]
     connection.ensure_connection()
     began = time.monotonic()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(query.encode(), params, prepare=True)
-        rows = cursor.fetchall()
+    with connection.wrap_database_errors:
+        rows = _cursor(connection.connection).execute(query.encode(), params, prepare=True).fetchall()
     if connection.queries_logged:
         connection.queries_log.append({"sql": query, "time": f"{time.monotonic() - began:.3f}"})
     return rows
+
+
+def _cursor(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
+    """This thread's cursor on the connection: to make one for each statement takes longer than a look-up by key."""
+    cursor: psycopg.Cursor[Any] | None = getattr(_kept, "cursor", None)
+    if cursor is None or cursor.connection is not connection:
+        cursor = _kept.cursor = psycopg.Cursor(connection)
+    return cursor
+
+
+_kept = threading.local()

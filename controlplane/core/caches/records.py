@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import secrets
+import random
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from enum import Enum
@@ -135,7 +135,7 @@ class RecordCache(Generic[Key, Record]):
             if instant < entry[0] and instant < fresh_until:
                 self._hit()
                 return entry[1]
-        if not in_transaction() and self._is_unknown(key):
+        if self._is_unknown(key) and not in_transaction():
             self._counts["negative_hits"].step()
             return None
         return MISSING
@@ -253,7 +253,7 @@ class RecordCache(Generic[Key, Record]):
         if key not in self._entries and len(self._entries) >= self.size:
             self._counts["evictions"].step()
         refs = frozenset(self.refs(flight.record)) if self.refs else frozenset()
-        spread = 0.9 + secrets.randbelow(2001) / 10_000  # those that came together do not end together
+        spread = random.uniform(0.9, 1.1)  # noqa: S311 - those that came together do not end together; no secret
         self._entries.insert(key, (flight.began + self.ttl * spread, flight.record, refs))
 
     def _load(self, key: Key, ask: Ask) -> Record | None:
