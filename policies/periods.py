@@ -1,4 +1,4 @@
-"""When a policy holds: validity bounds and weekly schedules. Pure: no ORM, no clock.
+"""When a policy holds: validity bounds and weekly schedules; windows of counters are `window`. Pure: no ORM, no clock.
 
 All instants are aware. The database answers the same question with cp_policies_schedule_holds
 (sql/0001_schedule.up.sql); a test keeps the two in step.
@@ -14,11 +14,12 @@ from typing import Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from policies.errors import PolicyError
+from policies.windows import Period, offset_changes, window
+
+__all__ = ("WEEKDAYS", "Period", "Schedule", "Window", "known_time_zone", "next_change", "window")
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = timedelta(days=1)
-_HOUR = timedelta(hours=1)
-_SECOND = timedelta(seconds=1)
 
 
 @lru_cache(maxsize=1)
@@ -78,25 +79,7 @@ class Schedule:
                 for fold in (0, 1):
                     yield datetime.combine(day, wall.replace(fold=fold), self.zone).astimezone(UTC)
             day += _DAY
-        yield from _offset_changes(self.zone, after, until)
-
-
-def _offset_changes(zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[datetime]:
-    """Instants, to the second, at which the zone's offset changes in (after, until]; never two in one hour."""
-    low = after.astimezone(UTC).replace(microsecond=0)
-    while low < until:
-        high = min(low + _HOUR, until.astimezone(UTC) + _SECOND)
-        before = low.astimezone(zone).utcoffset()
-        if high.astimezone(zone).utcoffset() != before:
-            start, end = low, high
-            while end - start > _SECOND:
-                middle = start + timedelta(seconds=(end - start) // _SECOND // 2)
-                if middle.astimezone(zone).utcoffset() == before:
-                    start = middle
-                else:
-                    end = middle
-            yield end
-        low = high
+        yield from offset_changes(self.zone, after, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +112,10 @@ class Window:
 def next_change(windows: Iterable[Window], at: datetime) -> datetime:
     """The first instant within 24 hours after `at` at which a window opens or closes, else `at` + 24 hours."""
     found = at.astimezone(UTC) + _DAY
-    for window in windows:
-        applies = not window.why_not(at)
-        for instant in sorted(edge for edge in window.edges(at, found) if at < edge < found):
-            if (not window.why_not(instant)) != applies:
+    for bounds in windows:
+        applies = not bounds.why_not(at)
+        for instant in sorted(edge for edge in bounds.edges(at, found) if at < edge < found):
+            if (not bounds.why_not(instant)) != applies:
                 found = instant
                 break
     return found
