@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import IntegrityError, connections
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from auditing.adjusting import Adjustment, finish_lost
 from auditing.directory import directory
@@ -21,6 +22,7 @@ from auditing.pricer import FREE, UNPRICED, Price, price, pricer, read_price
 from auditing.redaction import clean
 from auditing.values import TOKENS, check_parts, check_text, count, money, small_object
 from controlplane.core.ids import lower_bound, now, uuid7_at
+from controlplane.core.statements import Statement, fetch, fetch_together, plain
 
 RETRY_WINDOW = timedelta(days=35)
 """How far back a finished request id is looked for when it is used again."""
@@ -71,49 +73,86 @@ class End:
     free: bool = field(default=False)
 
 
-def start(call: Start, *, using: str) -> UUID:
-    """Note the call in flight; see InferenceRequest.objects.start."""
-    at = now()
-    id = uuid7_at(at)
-    request_id = call.request_id if call.request_id is not None else id.hex
-    check_text("request_id", request_id, 200)
-    check_text("provider", call.provider, 64)
-    check_text("model", call.model, 265)
-    if call.requested_model is not None:
-        check_text("requested_model", call.requested_model, 265)
-    estimated = money("estimated_cost", call.estimated_cost)
-    zone = call.time_zone or _zone(call.tenant_id)
-    params: list[Any] = [
-        id, at, request_id, call.tenant_id, call.app_id, call.branch_id, call.user_id, call.api_key_id,
-        call.provider, call.model, call.requested_model, estimated, at + call.deadline, call.stream,
-        zone, _json("metadata", call.metadata, 4096),
-        call.tenant_id, request_id, lower_bound(at - RETRY_WINDOW),
-    ]  # fmt: skip
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO cp_auditing_inflightrequest (id, created_at, request_id, tenant_id, app_id, branch_id, "
-            "user_id, api_key_id, provider, model, requested_model, status, estimated_cost, deadline, stream, "
-            "time_zone, metadata) "
-            "SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending', %s, %s, %s, %s, %s "
-            "WHERE NOT EXISTS (SELECT FROM cp_auditing_inferencerequest "
-            "WHERE tenant_id = %s AND request_id = %s AND id >= %s) "
-            "ON CONFLICT (tenant_id, request_id) DO NOTHING RETURNING id",
-            params,
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A call that is about to begin, checked. id: of its row, and of its fact; request_id: the caller's, or made from the id."""
+
+    id: UUID
+    at: datetime
+    request_id: str
+    call: Start
+    estimated_cost: Decimal | None
+    time_zone: str
+    metadata: str | None
+
+    @classmethod
+    def of(cls, call: Start) -> Flight:
+        """Raises InvalidRow for what its row, or later its fact, would not take."""
+        at = now()
+        id = uuid7_at(at)
+        request_id = call.request_id if call.request_id is not None else id.hex
+        check_text("request_id", request_id, 200)
+        check_text("provider", call.provider, 64)
+        check_text("model", call.model, 265)
+        if call.requested_model is not None:
+            check_text("requested_model", call.requested_model, 265)
+        estimated, kept = money("estimated_cost", call.estimated_cost), small_object("metadata", call.metadata, 4096)
+        zone = call.time_zone or _zone(call.tenant_id)
+        return cls(id, at, request_id, call, estimated, zone, None if kept is None else json.dumps(kept))
+
+    def statement(self, only_if: Statement | None = None) -> Statement:
+        """Notes it in flight and returns a row; none if its request id is taken, or the condition `only_if` (SQL) is false."""
+        call, query = self.call, _START
+        params = [
+            self.id, self.at, self.request_id, call.tenant_id, call.app_id, call.branch_id, call.user_id, call.api_key_id,
+            call.provider, call.model, call.requested_model, self.estimated_cost, self.at + call.deadline, call.stream,
+            self.time_zone, self.metadata, call.tenant_id, self.request_id, lower_bound(self.at - RETRY_WINDOW),
+        ]  # fmt: skip
+        if only_if is not None:
+            query, params = f"{_START} AND {only_if.query}", [*params, *only_if.params]
+        return Statement(f"{query} {_ONCE}", list(map(plain, params)))
+
+    def subject(self) -> Subject:
+        """What a price depends on, of the call as it began."""
+        call = self.call
+        return Subject(
+            self.at, call.tenant_id, call.app_id, call.provider, call.model, call.requested_model, call.stream
         )
-        if cursor.fetchone() is None:
+
+    def taken(self, *, using: str) -> DuplicateRequest:
+        """The error of a request id in use, with the id and status of the request that has it."""
+        with connections[using].cursor() as cursor:
             cursor.execute(
                 "SELECT id, status FROM cp_auditing_inflightrequest WHERE tenant_id = %(t)s AND request_id = %(r)s "
                 "UNION ALL SELECT id, status FROM cp_auditing_inferencerequest "
                 "WHERE tenant_id = %(t)s AND request_id = %(r)s AND id >= %(b)s LIMIT 1",
-                {"t": call.tenant_id, "r": request_id, "b": lower_bound(at - RETRY_WINDOW)},
+                {"t": self.call.tenant_id, "r": self.request_id, "b": lower_bound(self.at - RETRY_WINDOW)},
             )
             found, status = cursor.fetchone() or (None, "finished")
-            raise DuplicateRequest(
-                f"Request {request_id} is {status} already. Use a new request id for a new call.",
-                id=found,
-                status=status,
-            )
-    return id
+        return DuplicateRequest(
+            f"Request {self.request_id} is {status} already. Use a new request id for a new call.",
+            id=found,
+            status=status,
+        )
+
+
+_START = (
+    "INSERT INTO cp_auditing_inflightrequest (id, created_at, request_id, tenant_id, app_id, branch_id, "
+    "user_id, api_key_id, provider, model, requested_model, status, estimated_cost, deadline, stream, "
+    "time_zone, metadata) "
+    "SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'pending', %s, %s, %s, %s, %s "
+    "WHERE NOT EXISTS (SELECT FROM cp_auditing_inferencerequest "
+    "WHERE tenant_id = %s AND request_id = %s AND id >= %s)"
+)
+_ONCE = "ON CONFLICT (tenant_id, request_id) DO NOTHING RETURNING id"
+
+
+def start(call: Start, *, using: str) -> UUID:
+    """Note the call in flight; see InferenceRequest.objects.start."""
+    flight = Flight.of(call)
+    if not fetch(using, *flight.statement()):
+        raise flight.taken(using=using)
+    return flight.id
 
 
 def running(id: UUID, *, using: str) -> None:
@@ -123,31 +162,59 @@ def running(id: UUID, *, using: str) -> None:
             raise UnknownRequest(f"No request {id} is in flight: it was never started, or has ended.", id=id)
 
 
-def finish(id: UUID, end: End, columns: Sequence[str], *, using: str) -> tuple[Any, ...]:
-    """Turn the call in flight into its fact; returns the fact's `columns`. See InferenceRequest.objects.complete."""
+class Subject(NamedTuple):
+    """What a price depends on, of a call: columns of its row."""
+
+    created_at: datetime
+    tenant_id: UUID
+    app_id: UUID | None
+    provider: str
+    model: str
+    requested_model: str | None
+    stream: bool
+
+
+Beside = Callable[[dict[str, Any], Price], Statement]
+"""From what a fact will say of the use (its columns) and the price: a statement to send along, whose rows count for nothing."""
+
+
+def finish(
+    id: UUID,
+    end: End,
+    columns: Sequence[str],
+    *,
+    using: str,
+    subject: Subject | None = None,
+    beside: Beside | None = None,
+) -> tuple[Any, ...]:
+    """Turn the call in flight into its fact; returns the fact's `columns`. See InferenceRequest.objects.finish."""
     values = _fact(end)
-    wanted = sql.SQL(", ").join(map(sql.Identifier, columns))
-    with connections[using].cursor() as cursor:
-        priced = _price(cursor, id, end, values, "cp_auditing_inflightrequest")
-        stored: dict[str, Any] = {**values, **priced._asdict()}
-        params: list[Any] = [Jsonb(value) if isinstance(value, dict) else value for value in stored.values()]
-        query = _FINISH.format(
-            names=sql.SQL(", ").join(map(sql.Identifier, stored)),
-            values=sql.SQL(", ").join([sql.Placeholder()] * len(stored)),
-            wanted=wanted,
-        )
-        try:
-            cursor.execute(query, [id, *params])
-        except IntegrityError as error:
-            if "_once" not in str(error):
-                raise
-            raise ConflictingDuplicate(
-                f"Request {id} cannot end: its request id was written meanwhile, by an import. That row stays.", id=id
-            ) from error
-        row = cursor.fetchone()
-        if row is None:
-            row = _earlier(cursor, id, end, stored, wanted, using)
-    return tuple(row)
+    priced = _price(id, end, values, "cp_auditing_inflightrequest", using, subject)
+    stored: dict[str, Any] = {**values, **priced._asdict()}
+    params = [json.dumps(value) if isinstance(value, dict) else plain(value) for value in stored.values()]
+    statements = [Statement(_finish_query(tuple(stored), tuple(columns)), [plain(id), *params])]
+    if beside is not None:
+        statements.insert(0, beside(values, priced))
+    try:
+        rows = fetch_together(using, statements)[-1]
+    except IntegrityError as error:
+        if "_once" not in str(error):
+            raise
+        raise ConflictingDuplicate(
+            f"Request {id} cannot end: its request id was written meanwhile, by an import. That row stays.", id=id
+        ) from error
+    return rows[0] if rows else _earlier(id, end, stored, columns, using)
+
+
+@cache
+def _finish_query(names: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    return _FINISH.format(
+        names=_listed(names), values=sql.SQL(", ").join([sql.Placeholder()] * len(names)), wanted=_listed(wanted)
+    ).as_string()
+
+
+def _listed(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
 _FINISH = sql.SQL(
@@ -160,50 +227,45 @@ _FINISH = sql.SQL(
 )
 
 
-def _price(cursor: Any, id: UUID, end: End, values: dict[str, Any], table: str) -> Price:
-    """What the call costs: nothing, what its caller says, or what the pricer says of the call as `table` has it."""
+def _price(id: UUID, end: End, values: dict[str, Any], table: str, using: str, subject: Subject | None = None) -> Price:
+    """What the call costs: nothing, what its caller says, or what the pricer says of it, as `table` has it if not given."""
     if end.free:
         return FREE
     if end.cost is not None or pricer() is None:
         return read_price(end.cost)
-    cursor.execute(_SUBJECT.format(sql.SQL(", ").join(map(sql.Identifier, _SUBJECTS)), sql.Identifier(table)), [id])
-    row = cursor.fetchone()
-    if row is None:  # it has ended before
-        return UNPRICED
-    [found] = price([SimpleNamespace(id=id, **values, **dict(zip(_SUBJECTS, row, strict=True)))])
+    if subject is None:
+        query = _SUBJECT.format(_listed(Subject._fields), sql.Identifier(table)).as_string()
+        rows = fetch(using, query, [id])
+        if not rows:  # it has ended before
+            return UNPRICED
+        subject = Subject(*rows[0])
+    [found] = price([SimpleNamespace(id=id, **values, **subject._asdict())])
     return found
 
 
-_SUBJECTS = ("created_at", "tenant_id", "app_id", "provider", "model", "requested_model", "stream")
 _SUBJECT = sql.SQL("SELECT {} FROM {} WHERE id = %s")
 
 
-def _earlier(
-    cursor: Any, id: UUID, end: End, values: dict[str, Any], wanted: sql.Composed, using: str
-) -> tuple[Any, ...]:
+def _earlier(id: UUID, end: End, values: dict[str, Any], columns: Sequence[str], using: str) -> tuple[Any, ...]:
     """The fact of a call that has ended before: so, or otherwise, or for lost and now is found."""
     # a cost that the caller does not name was worked out when the call ended first, and prices may have changed since
     same = ("status", *TOKENS, *(["cost"] if end.free or end.cost is not None else []))
-    cursor.execute(
-        sql.SQL("SELECT {}, {} FROM cp_auditing_inferencerequest WHERE id = %s AND adjusts IS NULL").format(
-            sql.SQL(", ").join(map(sql.Identifier, same)), wanted
-        ),
-        [id],
-    )
-    row = cursor.fetchone()
-    if row is None:
+    query = sql.SQL("SELECT {} FROM cp_auditing_inferencerequest WHERE id = %s AND adjusts IS NULL")
+    rows = fetch(using, query.format(_listed([*same, *columns])).as_string(), [id])
+    if not rows:
         raise UnknownRequest(f"No request {id} is in flight or finished. Start it first.", id=id)
+    [row] = rows
     if row[0] == "lost":
-        _finish_lost(cursor, id, end, values, using)
+        _finish_lost(id, end, values, using)
     elif row[: len(same)] != tuple(values[name] for name in same):
         raise ConflictingDuplicate(
             f"Request {id} has ended before as {row[0]}, with other figures. The first end stays.", id=id, status=row[0]
         )
-    return tuple(row[len(same) :])
+    return row[len(same) :]
 
 
-def _finish_lost(cursor: Any, id: UUID, end: End, values: dict[str, Any], using: str) -> None:
-    priced = _price(cursor, id, end, values, "cp_auditing_inferencerequest")
+def _finish_lost(id: UUID, end: End, values: dict[str, Any], using: str) -> None:
+    priced = _price(id, end, values, "cp_auditing_inferencerequest", using)
     told = end.free or end.cost is not None
     late = Adjustment(
         adjusts=id, reason_code="late_completion", reason="The call ended after it was given up for lost.",
@@ -234,11 +296,6 @@ def counted(usage: object) -> dict[str, int | None]:
     tokens = {name: count(name, getattr(usage, name, None)) for name in TOKENS}
     check_parts(tokens)
     return tokens
-
-
-def _json(name: str, value: object, most: int) -> Jsonb | None:
-    kept = small_object(name, value, most)
-    return None if kept is None else Jsonb(kept)
 
 
 def _zone(tenant_id: UUID) -> str:

@@ -8,15 +8,25 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
+from auditing import lifecycle
 from auditing.errors import ConflictingDuplicate, DuplicateRequest, InvalidRow, UnknownRequest
-from auditing.lifecycle import Reported
+from auditing.lifecycle import Reported, Subject
 from auditing.models import InferenceRequest, InFlightRequest
 from controlplane.core.ids import instant_of, milliseconds, now, uuid7
+from controlplane.core.statements import Statement
 from tenants import tokens
 from tenants.models import Tenant
 from tenants.scope import tenant_scope
-from tests.factories import BranchFactory, InFlightRequestFactory, TenantFactory, UserFactory, issue
+from tests.factories import (
+    BranchFactory,
+    InferenceRequestFactory,
+    InFlightRequestFactory,
+    TenantFactory,
+    UserFactory,
+    issue,
+)
 from tests.races import together
 
 pytestmark = pytest.mark.django_db
@@ -404,3 +414,42 @@ def test_of_two_different_ends_at_once_one_is_refused(acme):
     [lost] = [outcome for outcome in outcomes if isinstance(outcome, ConflictingDuplicate)]
     [won] = [outcome for outcome in outcomes if isinstance(outcome, InferenceRequest)]
     assert lost.status == won.status == requests.for_tenant(acme).order_by("id").get().status
+
+
+# ---------------------------------------------------------------- a statement beside
+
+
+def noting(acme, text):
+    return lambda values, price: Statement(
+        "UPDATE cp_tenants_tenant SET name = %s WHERE id = %s",
+        [f"{text} {values['prompt_tokens']} {price.cost}", acme.pk],
+    )
+
+
+def named(acme):
+    return Tenant.objects.values_list("name", flat=True).get(pk=acme.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_knows_what_prices_a_call_ends_it_in_one_statement(acme, settings):
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "AUDIT_PRICER": lambda row: CENT}
+    id = start(acme)
+    subject = Subject(now(), acme.pk, None, "openai", "openai/gpt-4o", None, False)
+    complete = lifecycle.End("completed", usage=USAGE)
+    with CaptureQueriesContext(connection) as queries:
+        requests.finish(id, complete, subject=subject, beside=noting(acme, "used"))
+
+    assert len(queries) == 1
+    assert named(acme) == "used 100 0.010000000000"
+    assert requests.get().prompt_tokens == 100
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_sent_beside_a_fact_stands_or_falls_with_it(acme):
+    id = start(acme, request_id="r-1")
+    InferenceRequestFactory(tenant_id=acme.pk, request_id="r-1")  # an import wrote it meanwhile
+
+    with pytest.raises(ConflictingDuplicate):
+        requests.finish(id, lifecycle.End("completed", usage=USAGE, cost=CENT), beside=noting(acme, "lost"))
+
+    assert named(acme) == "Acme"

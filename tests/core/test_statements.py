@@ -1,0 +1,77 @@
+"""The hot path's statements: several in one round trip, all or nothing."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import DataError, connection, transaction
+
+from controlplane.core.statements import Statement, fetch, fetch_together, plain
+from tenants.models import Tenant
+from tests.factories import TenantFactory
+from tests.wire import wire
+
+RENAME = "UPDATE cp_tenants_tenant SET name = %s WHERE slug = %s"
+
+
+def together(*statements):
+    return fetch_together("default", [Statement(*each) for each in statements])
+
+
+def name():
+    return Tenant.objects.values_list("name", flat=True).get()
+
+
+def test_the_rows_of_each_statement_come_back(db):
+    TenantFactory(slug="acme")
+
+    rows = together(
+        ("SELECT %s::int, 'a'", [1]), (RENAME, ["Acme", "acme"]), ("SELECT name FROM cp_tenants_tenant", [])
+    )
+
+    assert rows == [[(1, "a")], [], [("Acme",)]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_error_in_one_undoes_all_and_the_connection_goes_on():
+    TenantFactory(slug="acme", name="Acme")
+
+    for broken in (
+        [(RENAME, ["Lost", "acme"]), ("SELECT %s::int", ["x"])],
+        [("SELECT %s::int", ["x"]), (RENAME, ["L", "acme"])],
+    ):
+        with pytest.raises(DataError):
+            together(*broken)
+
+    assert name() == "Acme"
+    assert fetch("default", "SELECT 1", []) == [(1,)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_within_a_transaction_it_is_the_transactions():
+    TenantFactory(slug="acme", name="Acme")
+
+    with transaction.atomic():
+        assert together((RENAME, ["Lost", "acme"]), ("SELECT name FROM cp_tenants_tenant", [])) == [[], [("Lost",)]]
+        transaction.set_rollback(True)
+
+    assert name() == "Acme"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_one_round_trip():
+    connection.ensure_connection()
+    for _ in range(2):  # the first time they are prepared, in the same trip
+        with wire(connection) as traced:
+            together(("SELECT 1", []), ("SELECT 2", []), ("SELECT 3", []))
+
+        assert traced.trips == 1
+
+    with wire(connection) as traced:
+        fetch("default", "SELECT 1", [])
+        fetch("default", "SELECT 2", [])
+
+    assert traced.trips == 2
+
+
+def test_a_value_has_one_type_whatever_it_is():
+    assert [plain(value) for value in (None, True, 7, 70_000, "x")] == [None, True, "7", "70000", "x"]
