@@ -12,7 +12,7 @@ import factory
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, PriceImportDraft, Provider
 from controlplane.core.ids import now, uuid7, uuid7_at
-from policies.models import Policy
+from policies.models import Policy, PolicyEpoch, PolicyVersion
 from tenants import tokens
 from tenants.models import (
     APIKey,
@@ -312,3 +312,29 @@ class PolicyFactory(Factory):
     tenant = factory.SubFactory(TenantFactory)
     policy_type = "model_access"
     config = factory.LazyFunction(dict)
+
+
+class PolicyVersionFactory(Factory):
+    """A version of a policy that is gone: those of a policy that is there are written by its trigger."""
+
+    class Meta:
+        model = PolicyVersion
+
+    tenant = factory.SubFactory(TenantFactory)
+    policy_id = factory.LazyFunction(uuid7)
+    version = 1
+    op = PolicyVersion.Op.CREATE
+    epoch = 1
+    body = factory.LazyFunction(lambda: {"policy_type": "model_access", "config": {}})
+    actor = "system tests"
+    recorded_at = factory.LazyFunction(now)
+
+
+class PolicyEpochFactory(Factory):
+    """The epoch of a tenant without policies."""
+
+    class Meta:
+        model = PolicyEpoch
+
+    tenant = factory.SubFactory(TenantFactory)
+    epoch = 1
