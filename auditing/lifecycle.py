@@ -22,7 +22,7 @@ from auditing.pricer import FREE, UNPRICED, Price, price, pricer, read_price
 from auditing.redaction import clean
 from auditing.values import TOKENS, check_parts, check_text, count, money, small_object
 from controlplane.core.ids import lower_bound, now, uuid7_at
-from controlplane.core.statements import Statement, fetch, fetch_together, plain
+from controlplane.core.statements import Statement, fetch, plain, send_together
 
 RETRY_WINDOW = timedelta(days=35)
 """How far back a finished request id is looked for when it is used again."""
@@ -100,8 +100,8 @@ class Flight:
         zone = call.time_zone or _zone(call.tenant_id)
         return cls(id, at, request_id, call, estimated, zone, None if kept is None else json.dumps(kept))
 
-    def statement(self, only_if: Statement | None = None) -> Statement:
-        """Notes it in flight and returns a row; none if its request id is taken, or the condition `only_if` (SQL) is false."""
+    def statement(self, only_if: Statement[Any] | None = None) -> Statement[bool]:
+        """Notes it in flight: whether it did. Not if its request id is taken, or the condition `only_if` (SQL) is false."""
         call, query = self.call, _START
         params = [
             self.id, self.at, self.request_id, call.tenant_id, call.app_id, call.branch_id, call.user_id, call.api_key_id,
@@ -110,7 +110,7 @@ class Flight:
         ]  # fmt: skip
         if only_if is not None:
             query, params = f"{_START} AND {only_if.query}", [*params, *only_if.params]
-        return Statement(f"{query} {_ONCE}", list(map(plain, params)))
+        return Statement(f"{query} {_ONCE}", list(map(plain, params)), bool)
 
     def subject(self) -> Subject:
         """What a price depends on, of the call as it began."""
@@ -150,7 +150,7 @@ _ONCE = "ON CONFLICT (tenant_id, request_id) DO NOTHING RETURNING id"
 def start(call: Start, *, using: str) -> UUID:
     """Note the call in flight; see InferenceRequest.objects.start."""
     flight = Flight.of(call)
-    if not fetch(using, *flight.statement()):
+    if not flight.statement().send(using):
         raise flight.taken(using=using)
     return flight.id
 
@@ -174,8 +174,8 @@ class Subject(NamedTuple):
     stream: bool
 
 
-Beside = Callable[[dict[str, Any], Price], Statement]
-"""From what a fact will say of the use (its columns) and the price: a statement to send along, whose rows count for nothing."""
+Beside = Callable[[dict[str, Any], Price], Statement[Any]]
+"""From what a fact will say of the use (its columns) and the price: a statement to send along; what it reads is its own."""
 
 
 def finish(
@@ -192,11 +192,13 @@ def finish(
     priced = _price(id, end, values, "cp_auditing_inflightrequest", using, subject)
     stored: dict[str, Any] = {**values, **priced._asdict()}
     params = [json.dumps(value) if isinstance(value, dict) else plain(value) for value in stored.values()]
-    statements = [Statement(_finish_query(tuple(stored), tuple(columns)), [plain(id), *params])]
+    statements: list[Statement[Any]] = [
+        Statement(_finish_query(tuple(stored), tuple(columns)), [plain(id), *params], list)
+    ]
     if beside is not None:
         statements.insert(0, beside(values, priced))
     try:
-        rows = fetch_together(using, statements)[-1]
+        rows = send_together(using, statements)[-1]
     except IntegrityError as error:
         if "_once" not in str(error):
             raise

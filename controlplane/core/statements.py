@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import psycopg
 from django.db import connections
-
-
-class Statement(NamedTuple):
-    """A query with placeholders `%s`, and their values in order."""
-
-    query: str
-    params: Sequence[Any]
 
 
 def fetch(using: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -35,8 +29,27 @@ def fetch(using: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]
     return rows
 
 
-def fetch_together(using: str, statements: Sequence[Statement]) -> list[list[tuple[Any, ...]]]:
-    """Run several statements in one round trip, each as `fetch` does; the rows of each, [] where one returns none.
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement(Generic[Answer]):
+    """A query with placeholders `%s`, its parameters, and what its rows mean: for who sends several at once.
+
+    Send the query as it is, so that one prepared statement serves all. read: `bool` says whether there are rows, `list` gives
+    them.
+    """
+
+    query: str
+    params: Sequence[Any]
+    read: Callable[[list[tuple[Any, ...]]], Answer]
+
+    def send(self, using: str) -> Answer:
+        return self.read(fetch(using, self.query, self.params))
+
+
+def send_together(using: str, statements: Sequence[Statement[Any]]) -> list[Any]:
+    """Send several statements in one round trip, each as `fetch` does; what each has read, of no rows where it returns none.
 
     All or nothing: outside a transaction the server makes one of them (they end at one Sync, and the first error undoes
     all), inside one they are part of it. Each sees what those before it have written.
@@ -48,13 +61,13 @@ def fetch_together(using: str, statements: Sequence[Statement]) -> list[list[tup
         raw = connection.connection
         with raw.pipeline():
             cursors = [psycopg.Cursor(raw) for _ in statements]
-            for cursor, (query, params) in zip(cursors, statements, strict=True):
-                cursor.execute(query.encode(), params, prepare=True)
+            for cursor, one in zip(cursors, statements, strict=True):
+                cursor.execute(one.query.encode(), one.params, prepare=True)
         rows = [cursor.fetchall() if cursor.description else [] for cursor in cursors]
     if connection.queries_logged:
-        text = ";\n".join(query for query, _ in statements)
+        text = ";\n".join(one.query for one in statements)
         connection.queries_log.append({"sql": text, "time": f"{time.monotonic() - began:.3f}"})
-    return rows
+    return [one.read(found) for one, found in zip(statements, rows, strict=True)]
 
 
 def plain(value: Any) -> Any:

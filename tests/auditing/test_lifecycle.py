@@ -423,6 +423,7 @@ def noting(acme, text):
     return lambda values, price: Statement(
         "UPDATE cp_tenants_tenant SET name = %s WHERE id = %s",
         [f"{text} {values['prompt_tokens']} {price.cost}", acme.pk],
+        bool,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import DataError, connection, transaction
 
-from controlplane.core.statements import Statement, fetch, fetch_together, plain
+from controlplane.core.statements import Statement, fetch, plain, send_together
 from tenants.models import Tenant
 from tests.factories import TenantFactory
 from tests.wire import wire
@@ -14,7 +14,7 @@ RENAME = "UPDATE cp_tenants_tenant SET name = %s WHERE slug = %s"
 
 
 def together(*statements):
-    return fetch_together("default", [Statement(*each) for each in statements])
+    return send_together("default", [Statement(*each, list) for each in statements])
 
 
 def name():
@@ -29,6 +29,13 @@ def test_the_rows_of_each_statement_come_back(db):
     )
 
     assert rows == [[(1, "a")], [], [("Acme",)]]
+
+
+def test_a_statement_says_what_its_rows_mean(db):
+    none, some = Statement("SELECT 1 WHERE false", [], bool), Statement("SELECT 7", [], len)
+
+    assert send_together("default", [none, some]) == [False, 1]
+    assert none.send("default") is False
 
 
 @pytest.mark.django_db(transaction=True)
