@@ -12,27 +12,37 @@ from policies.merging import FIELDS
 from policies.operators import Leaf, Row
 
 if TYPE_CHECKING:
-    from policies.resolution import Decision, EffectivePolicy, StoredPolicy
+    from policies.decisions import Decision
+    from policies.effective import EffectivePolicy, StoredPolicy
 
 
 def explain(
-    effective: EffectivePolicy, decision: Decision | None = None, left_out: Sequence[tuple[UUID, str]] = ()
+    effective: EffectivePolicy,
+    decision: Decision | None = None,
+    left_out: Sequence[tuple[UUID, str]] = (),
+    buckets: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The effective policy, and a decision made from it if one is given, as JSON: ids and instants are text.
 
     left_out: further policies of the tenant and why they have no part (PolicyQuerySet.left_out), told as skipped.
+    buckets: the state of the counters that were asked, as JSON already.
     """
     asked = {} if decision is None else {name: value for name, value in decision.request.items() if value is not None}
     record = {} if decision is None else _decision(decision)
     return record | {
         "at": _instant(effective.at),
         "expires_at": _instant(effective.expires_at),
-        "policy_set": {"tenant": str(effective.tenant_id), "fingerprint": f"sha256:{effective.fingerprint}"},
+        "policy_set": {
+            "tenant": str(effective.tenant_id),
+            "epoch": effective.epoch,
+            "fingerprint": f"sha256:{effective.fingerprint}",
+        },
         "request": _scope(effective) | asked,
         "applicable": [_policy(effective.policies[policy]) for policy in effective.applicable],
         "skipped": [{"policy": str(policy), "why": why} for policy, why in [*effective.skipped, *left_out]],
         "conflicts": list(effective.conflicts),
         "effective": dict(_effective(effective)),
+        "buckets": [dict(bucket) for bucket in buckets],
     }
 
 

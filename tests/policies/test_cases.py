@@ -118,6 +118,5 @@ def test_a_case_passes_through_the_database(case):
         decision = asked.effective.decide_storage(request["uri"], request["mode"])
         assert of_decision(asked, decision, expected) == expected
     if expected := expect.pop("targets", None):
-        targets = asked.effective.values["routing"]["targets"]
-        assert [target for target in targets if asked.effective.decide_model(target)] == expected
+        assert [target.model for target in asked.effective.decide_targets() if target] == expected
     assert expect == {}, "an expectation that nothing compares"

@@ -1,0 +1,224 @@
+"""What all policies of one request come to, and the decisions made from it in memory.
+
+The one input here is the look-up of a model's name in the catalog.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from catalog.errors import ModelDisabled, UnknownModel
+from catalog.models import AIModel
+from policies.allowances import Limit, judge_tokens, limits_of
+from policies.deciding import ModelAsked, Verdict, judge_model, judge_storage
+from policies.decisions import Decision, TokenDecision
+from policies.errors import PolicyError
+from policies.explain import explain
+from policies.listing import permitted
+from policies.merging import Merged, merge
+from policies.operators import Row
+from policies.periods import Schedule, Window, next_change
+from policies.schemas import stored_config_is_valid
+from policies.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPolicy:
+    """One policy as read. valid: its config fits its schema and its schedule can be read; window: when it applies."""
+
+    row: Row
+    window: Window
+    valid: bool
+    name: str
+    message: str
+
+    @classmethod
+    def read(cls, columns: tuple[Any, ...]) -> StoredPolicy:
+        id_, layer, priority, policy_type, config, overridable, final, version, start, end, schedule, name, message = (
+            columns
+        )
+        valid = stored_config_is_valid(policy_type, config)
+        try:
+            parsed = None if schedule is None else Schedule.parse(json.loads(schedule))
+        except PolicyError:
+            # A zone that this machine lacks: it cannot be told whether the policy applies, so its type refuses.
+            parsed, valid = None, False
+        row = Row(
+            id_, layer, priority, policy_type, json.loads(config), frozenset(overridable), frozenset(final), version
+        )
+        return cls(row, Window(start, end, parsed), valid, name, message)
+
+
+@dataclass(frozen=True)
+class EffectivePolicy:
+    """What all policies of one request come to at one instant. Immutable; `values` and `provenance` are copies.
+
+    epoch: number of the tenant's last change of policies that this was read with. applicable: ids in the total order.
+    skipped: (id, why) of those that would apply at another time. conflicts: codes. invalid: ids by type of applicable
+    policies whose stored config cannot be read; each check of such a type refuses. expires_at: until then, at most 24
+    hours, the same set applies if nobody writes. time_zone: the tenant's.
+    """
+
+    scope: Scope
+    time_zone: str
+    at: datetime
+    applicable: tuple[UUID, ...]
+    skipped: tuple[tuple[UUID, str], ...]
+    invalid: Mapping[str, tuple[UUID, ...]]
+    expires_at: datetime
+    fingerprint: str
+    epoch: int
+    merged: Merged = field(repr=False)
+    policies: Mapping[UUID, StoredPolicy] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, scope: Scope, time_zone: str, at: datetime, stored: tuple[StoredPolicy, ...], epoch: int = 0
+    ) -> EffectivePolicy:
+        """stored: in the total order; all of them match the scope."""
+        reasons = {one.row.id: one.window.why_not(at) for one in stored}
+        applies = [one for one in stored if not reasons[one.row.id]]
+        invalid: dict[str, tuple[UUID, ...]] = {}
+        for one in applies:
+            if not one.valid:
+                invalid[one.row.policy_type] = (*invalid.get(one.row.policy_type, ()), one.row.id)
+        return cls(
+            scope=scope,
+            time_zone=time_zone,
+            at=at,
+            applicable=tuple(one.row.id for one in applies),
+            skipped=tuple((policy, why) for policy, why in reasons.items() if why),
+            invalid=invalid,
+            expires_at=next_change((one.window for one in stored), at),
+            fingerprint=_fingerprint(applies),
+            epoch=epoch,
+            merged=merge(one.row for one in applies if one.valid),
+            policies={one.row.id: one for one in stored},
+        )
+
+    @property
+    def tenant_id(self) -> UUID:
+        return self.scope.tenant_id
+
+    @property
+    def conflicts(self) -> tuple[str, ...]:
+        return self.merged.conflicts
+
+    @property
+    def values(self) -> dict[str, dict[str, Any]]:
+        """`{type: {field: value}}`, absent where no policy said anything; INTERSECT fields are lists of lists."""
+        return copy.deepcopy(self.merged.values)
+
+    @property
+    def provenance(self) -> dict[str, dict[str, Any]]:
+        """The shape of `values`, with `{"op", "from", "shadowed"}` for each value; for limits a list beside theirs."""
+        return copy.deepcopy(self.merged.provenance)
+
+    def decide_model(self, name: str, region: str | None = None) -> Decision:
+        """May this request use the model `name`: an alias of its routing policies, or any name the catalog knows?
+
+        region: where the call would go; None leaves regions unchecked. A name that is no printable ASCII is unknown: it
+        could look like another. Makes the look-ups of AIModel.objects.resolve, nothing else.
+        """
+        request = {"model": name, "region": region}
+        if refusal := self._refuse_invalid("model_access", "routing"):
+            return Decision.of(self, refusal, request)
+        if not (name.isascii() and name.isprintable() and name):
+            return Decision.of(self, Verdict(False, "model_unknown"), request)
+        aliases = self.merged.values.get("routing", {}).get("aliases", {})
+        try:
+            model = AIModel.objects.resolve(aliases.get(name.lower(), name), tenant=self.tenant_id)
+        except UnknownModel:
+            return Decision.of(self, Verdict(False, "model_unknown"), request)
+        except ModelDisabled:
+            return Decision.of(self, Verdict(False, "model_disabled"), request)
+        verdict = self.judge(ModelAsked(name, model.canonical_id, model.provider, region))
+        return Decision.of(self, verdict, request, model)
+
+    def judge(self, asked: ModelAsked) -> Verdict:
+        """The verdict on a model whose name was resolved."""
+        return self._refuse_invalid("model_access", "routing") or judge_model(self.merged, asked)
+
+    def decide_storage(self, uri: str, mode: str) -> Decision:
+        """May this request do `mode` (list, read, write, delete) with the object at `uri`? Without a word: no."""
+        refusal = self._refuse_invalid("storage_access")
+        return Decision.of(self, refusal or judge_storage(self.merged, uri, mode), {"uri": uri, "mode": mode})
+
+    def decide_targets(self, region: str | None = None) -> list[Decision]:
+        """The models that calls are routed to, in order of preference: those of `routing.targets` that may be used.
+
+        Each is decided by itself, as `decide_model` does. None is allowed: one refusal, `no_permitted_target`. No policy
+        names targets: nothing.
+        """
+        request = {"targets": self.values.get("routing", {}).get("targets", []), "region": region}
+        if refusal := self._refuse_invalid("model_access", "routing"):
+            return [Decision.of(self, refusal, request)]
+        decisions = [self.decide_model(target, region) for target in request["targets"]]
+        if any(decisions) or not decisions:
+            return [decision for decision in decisions if decision]
+        had_part = dict.fromkeys(policy for decision in decisions for policy in decision.policies)
+        checks = tuple(check for decision in decisions for check in decision.verdict.checks)
+        return [
+            Decision.of(self, Verdict(False, "no_permitted_target", policies=tuple(had_part), checks=checks), request)
+        ]
+
+    def check_tokens(self, input: int, output: int | None = None) -> TokenDecision:
+        """May a call send `input` tokens and ask for `output` tokens; how many may it ask for?
+
+        output None: it asks for no number; `output_tokens` of the answer is then the default, if there is one. Raises
+        ValueError for numbers below 0.
+        """
+        if input < 0 or (output is not None and output < 0):
+            raise ValueError("A call has no negative number of tokens.")
+        request = {"input_tokens": input, "output_tokens": output}
+        if refusal := self._refuse_invalid("token_caps"):
+            return TokenDecision.of(self, refusal, request)
+        judged = judge_tokens(self.merged, input, output)
+        return TokenDecision.of(
+            self, judged.verdict, request, output_tokens=judged.output, cap=judged.cap, limit=judged.limit
+        )
+
+    def limits(self, model: str) -> tuple[Limit, ...]:
+        """The limits that a call of `model` (canonical id) is counted against; all of them have to pass.
+
+        Raises PolicyError("policy_invalid") where one cannot be read: nobody may pass for lack of it.
+        """
+        if self._refuse_invalid("rate_limit", "budget"):
+            raise PolicyError("policy_invalid", http_status=503)
+        return tuple(limit for limit in self._limits if limit.meets(model))
+
+    @property
+    def restricts_regions(self) -> bool:
+        """Whether a call has to know its region to be decided."""
+        return "regions" in self.merged.values.get("routing", {})
+
+    def models(self, region: str | None = None) -> list[str]:
+        """Canonical ids of the models that may be used, sorted: of the catalog, exactly those `decide_model` allows."""
+        return permitted(self, region)
+
+    def explain(self, buckets: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """What holds and why, as JSON. buckets: the state of counters, as JSON already."""
+        return explain(self, buckets=buckets)
+
+    @cached_property
+    def _limits(self) -> tuple[Limit, ...]:
+        return limits_of(self.merged)
+
+    def _refuse_invalid(self, *types: str) -> Verdict | None:
+        """Skipping a broken policy would open what it denies."""
+        broken = [policy for policy_type in types for policy in self.invalid.get(policy_type, ())]
+        return Verdict(False, "policy_invalid", by=broken[0], policies=tuple(broken)) if broken else None
+
+
+def _fingerprint(applies: list[StoredPolicy]) -> str:
+    """SHA-256, in hex, over the sorted ids and versions: equal for equal sets."""
+    listed = sorted(f"{one.row.id} {one.row.version}" for one in applies)
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
