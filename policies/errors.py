@@ -15,5 +15,6 @@ class PolicyError(ControlPlaneError):
         "scope_mismatch": "The app, branch or user given is not the one the key or branch belongs to. Leave it out.",
         "tenant_mismatch": "An object of another tenant was given, or this tenant cannot be seen here. Stay in one.",
         "policy_invalid": "A policy cannot be read, so everything it is about is refused. An administrator must repair it.",
+        "version_unknown": "There is no such version of this policy. policy_history shows them.",
         "unknown_time_zone": "This machine does not know the time zone. Use an IANA name such as Europe/Berlin.",
     }

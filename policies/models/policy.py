@@ -13,11 +13,14 @@ from django.db import models, transaction
 from django.db.models import F, Q, Value
 from django.db.models.base import ModelBase
 
+from auditing.context import audit_context
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
 from controlplane.core.ids import NIL, now
 from policies import validation
 from policies.columns import ScheduleHolds, key_field, layer_field, policy_constraints
 from policies.errors import PolicyError
+from policies.history import put_back
+from policies.models.history import PolicyVersion
 from policies.periods import Schedule, Window
 from policies.resolution import EffectivePolicy, load
 from policies.scope import Scope
@@ -84,6 +87,28 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         scope = effective.scope
         found = self.filter(tenant_id=scope.tenant_id).exclude(pk__in=effective.policies).order_by("id")[:limit]
         return [(policy.pk, policy.why_left_out(scope)) for policy in found]
+
+    def restore(
+        self, tenant: Tenant | UUID, policy_id: UUID, version: int, reason: str = "", if_version: int | None = None
+    ) -> Policy:
+        """The policy with the body of one of its versions, as a new version; a deleted one comes back under its id.
+
+        The body passes the checks of `save()`: what it names must still be there. The version of a deletion has what was
+        deleted. A body that is the present one changes nothing. Raises ValidationError, as save(); PolicyError
+        ("version_unknown"). if_version: as for save().
+        """
+        tenant_id = tenant if isinstance(tenant, UUID) else tenant.pk
+        with audit_context(reason=reason):
+            versions = PolicyVersion.objects.filter(tenant_id=tenant_id, policy_id=policy_id)
+            found = versions.filter(version=version).first()
+            if found is None:
+                raise PolicyError("version_unknown", http_status=404)
+            stored = self.model._base_manager.select_for_update().filter(pk=policy_id, tenant_id=tenant_id).first()
+            policy: Policy = stored or self.model(id=policy_id, tenant_id=tenant_id)
+            put_back(policy, found.body)
+            policy.clean_fields()  # the scope too: its rows may be gone
+            policy.save(if_version=if_version, force_insert=stored is None)
+        return policy
 
     def update(self, **kwargs: Any) -> int:
         """As ever, but for columns that are checked together: those raise ValidationError, code use_save."""
@@ -250,6 +275,11 @@ class Policy(models.Model):
 
     def clean(self) -> None:
         validation.check([self])
+
+    def restore(self, version: int, reason: str = "", if_version: int | None = None) -> None:
+        """Take on the body of an older version, as a new one: `Policy.objects.restore`, which deleted ones need too."""
+        type(self).objects.restore(self.tenant_id, self.pk, version, reason, if_version)
+        self.refresh_from_db()
 
     def _refuse_unless(self, version: int) -> None:
         stored = Policy._base_manager.select_for_update().filter(pk=self.pk).values_list("version", flat=True).first()
