@@ -96,6 +96,35 @@ def test_a_record_ends_within_a_tenth_of_its_time(cache, shelf, lease):
     assert counts(cache, "hits", "expired", "misses") == (1, 1, 2)
 
 
+def test_a_record_that_holds_shorter_than_its_time_ends_then(lease, shelf):
+    cache = made(lease, shelf, lasts=lambda record: {"a": 7, "b": 1000}[record[0]])
+    cache.get("a")
+    cache.get("b")
+
+    lease.now += 6.9
+    assert cache.cached("a") is shelf.records["a"]
+    lease.now += 0.1
+    assert cache.cached("a") is MISSING
+    assert cache.cached("b") is shelf.records["b"]
+    lease.now += 110
+    assert cache.cached("b") is MISSING
+
+
+def test_what_was_concluded_from_records_holds_until_anything_is_forgotten_and_while_there_is_a_lease(cache, lease):
+    cache.get("a")
+    before = cache.generation()
+    cache.get("b")
+    assert cache.generation() == before
+
+    fresh_until, lease.fresh_until = lease.fresh_until, lease.now
+    assert cache.generation() is None
+    lease.fresh_until = fresh_until
+    assert cache.generation() == before
+
+    cache.apply([("tenant", ACME)])
+    assert cache.generation() not in (None, before)
+
+
 def test_records_that_came_together_do_not_end_together(lease):
     cache = made(lease, lambda key, ask: (key, ACME), size=300)
     for key in range(300):

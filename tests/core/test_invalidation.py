@@ -400,6 +400,24 @@ def test_the_process_that_writes_forgets_at_once_and_again_at_its_commit(committ
     assert name_of(committed) == "new"
 
 
+def test_a_transaction_is_told_what_it_wrote_itself_and_has_not_taken_back(committed, own):
+    assert not own.changed_here("app")
+
+    with transaction.atomic():
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            own.changed("app", ONE)
+            assert own.changed_here("app")
+            raise ZeroDivisionError
+        assert not own.changed_here("app")
+
+        with transaction.atomic():
+            own.changed("app", ONE)
+        assert own.changed_here("app")
+        assert not own.changed_here("key")
+
+    assert not own.changed_here("app")
+
+
 def test_in_a_transaction_the_cache_keeps_what_is_committed_only(committed, own, monkeypatch):
     quiet(own, monkeypatch)
     own.poll()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.core.caches.connections import Ask, CacheUnavailable
 from controlplane.core.caches.listener import Invalidation, invalidation
 from controlplane.core.caches.processes import flush_everywhere
-from controlplane.core.caches.records import MISSING, RecordCache, on_this_thread
+from controlplane.core.caches.records import MISSING, RecordCache, in_transaction, on_this_thread
 
 __all__ = (
     "MISSING",
@@ -14,6 +14,7 @@ __all__ = (
     "Invalidation",
     "RecordCache",
     "flush_everywhere",
+    "in_transaction",
     "invalidation",
     "on_this_thread",
 )

@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
-from django.db import transaction
+from django.db import connections, transaction
 
 from controlplane.core.caches.connections import LOAD, OwnConnection, connect, pooled
 from controlplane.core.caches.duties import Duties
@@ -60,6 +61,18 @@ class Cache(Protocol):
     def apply(self, changes: Collection[Change]) -> None: ...
     def clear(self) -> None: ...
     def begin(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A row that a transaction of this process wrote, among what Django does at its commit: called, it is forgotten again."""
+
+    invalidation: Invalidation
+    kind: str
+    ref: UUID | None
+
+    def __call__(self) -> None:
+        self.invalidation.apply([(self.kind, self.ref)])
 
 
 class Invalidation:
@@ -143,7 +156,15 @@ class Invalidation:
     def changed(self, kind: str, ref: UUID | None) -> None:
         """This process wrote a row: forget it now, and again once it is committed. Others learn it from the log."""
         self.apply([(kind, ref)])
-        transaction.on_commit(lambda: self.apply([(kind, ref)]), using=conf.DATABASE)
+        transaction.on_commit(Written(self, kind, ref), using=conf.DATABASE)
+
+    def changed_here(self, kind: str) -> bool:
+        """Whether the open transaction of this thread wrote rows of a kind, as `changed` was told. What a savepoint took
+        back does not count."""
+        connection = connections[conf.DATABASE]
+        return connection.in_atomic_block and any(
+            isinstance(hook, Written) and hook.kind == kind for _, hook, *_ in connection.run_on_commit
+        )
 
     def flush(self) -> None:
         """Empty the caches of this process."""

@@ -69,7 +69,8 @@ class RecordCache(Generic[Key, Record]):
 
     loader: the record of a key, by statements that it runs with `ask` alone; None = there is none. It is what the database
     has committed, so it is called with a connection outside any transaction. kinds: of the log, what concerns this cache.
-    refs: the (kind, id) that a record depends on; without it, every row of these kinds empties the cache.
+    refs: the (kind, id) that a record depends on; without it, every row of these kinds empties the cache. lasts: seconds from
+    its load that a record holds at most, whatever ttl says.
     """
 
     def __init__(
@@ -81,12 +82,13 @@ class RecordCache(Generic[Key, Record]):
         loader: Callable[[Key, Ask], Record | None],
         kinds: Collection[str],
         refs: Callable[[Record], Iterable[tuple[str, UUID]]] | None = None,
+        lasts: Callable[[Record], float] | None = None,
         negative_size: int | None = None,
         negative_ttl: float | None = None,
         invalidation: Invalidation = invalidation,
     ) -> None:
         self.name, self.size, self.ttl, self.loader = name, size, ttl, loader
-        self.kinds, self.refs = frozenset(kinds), refs
+        self.kinds, self.refs, self.lasts = frozenset(kinds), refs, lasts
         self.negative_size: int = conf.CACHE_NEGATIVE_SIZE if negative_size is None else negative_size
         self.negative_ttl: float = conf.CACHE_NEGATIVE_TTL if negative_ttl is None else negative_ttl
         self._lease, self._clock = invalidation, invalidation.clock  # seconds, by the clock of the lease
@@ -139,6 +141,13 @@ class RecordCache(Generic[Key, Record]):
             self._counts["negative_hits"].step()
             return None
         return MISSING
+
+    def generation(self) -> int | None:
+        """A number that is another once anything was forgotten; None while nothing may be served: for those who remember what
+        they concluded from records."""
+        fresh_until = self._lease.fresh_until  # before the number, as in `get`
+        generation = self._generation
+        return generation if self._clock() < fresh_until else None
 
     def clear(self) -> None:
         """Forget everything; loads under way are not kept. The counts go on."""
@@ -253,8 +262,10 @@ class RecordCache(Generic[Key, Record]):
         if key not in self._entries and len(self._entries) >= self.size:
             self._counts["evictions"].step()
         refs = frozenset(self.refs(flight.record)) if self.refs else frozenset()
-        spread = random.uniform(0.9, 1.1)  # noqa: S311 - those that came together do not end together; no secret
-        self._entries.insert(key, (flight.began + self.ttl * spread, flight.record, refs))
+        ttl = self.ttl * random.uniform(0.9, 1.1)  # noqa: S311 - those that came together do not end together; no secret
+        if self.lasts is not None:
+            ttl = min(ttl, self.lasts(flight.record))
+        self._entries.insert(key, (flight.began + ttl, flight.record, refs))
 
     def _load(self, key: Key, ask: Ask) -> Record | None:
         self._counts["loads"].step()
