@@ -234,7 +234,7 @@ def _effective(key: VerifiedKey) -> EffectivePolicy:
         raise _unavailable("policy_unavailable") from error
     except PolicyError as error:
         raise Denied(
-            "policy_unavailable", 503, error.message, level="tenant", object=("tenant", key.tenant_id)
+            "policy_unavailable", 503, error.message, level="tenant", object=("tenant", key.tenant_id), retry_after=1
         ) from error
 
 

@@ -260,6 +260,8 @@ CONTROLPLANE: dict[str, Any] = {
     "CACHE_API_KEY_TTL": env.int("CACHE_API_KEY_TTL", default=Conf.CACHE_API_KEY_TTL),
     "CACHE_MODEL_SIZE": env.int("CACHE_MODEL_SIZE", default=Conf.CACHE_MODEL_SIZE),
     "CACHE_MODEL_TTL": env.int("CACHE_MODEL_TTL", default=Conf.CACHE_MODEL_TTL),
+    "CACHE_POLICY_SIZE": env.int("CACHE_POLICY_SIZE", default=Conf.CACHE_POLICY_SIZE),
+    "CACHE_POLICY_TTL": env.int("CACHE_POLICY_TTL", default=Conf.CACHE_POLICY_TTL),
     # A hash is a quarter of a second of a core: the processes that serve share the cores for it.
     "PASSWORD_HASHES": max(1, (os.cpu_count() or 1) // max(1, env.int("WEB_CONCURRENCY", default=2))),
     **env.keys("CP_", defaults={name: getattr(Conf, name) for name in known_keys()}),

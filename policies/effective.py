@@ -16,7 +16,9 @@ from typing import Any
 from uuid import UUID
 
 from catalog.errors import ModelDisabled, UnknownModel
-from catalog.models import AIModel
+from catalog.resolution import cache as catalog
+from catalog.resolution import resolve
+from controlplane.core.caches import in_transaction
 from policies.allowances import Limit, judge_tokens, limits_of
 from policies.deciding import ModelAsked, Verdict, judge_model, judge_storage
 from policies.decisions import Decision, TokenDecision
@@ -57,6 +59,10 @@ class StoredPolicy:
         return cls(row, Window(start, end, parsed), valid, name, message)
 
 
+MAX_DECIDED = 500
+"""Models that an effective policy remembers its decisions about."""
+
+
 @dataclass(frozen=True)
 class EffectivePolicy:
     """What all policies of one request come to at one instant. Immutable; `values` and `provenance` are copies.
@@ -78,6 +84,9 @@ class EffectivePolicy:
     epoch: int
     merged: Merged = field(repr=False)
     policies: Mapping[UUID, StoredPolicy] = field(repr=False)
+    _decided: dict[tuple[str, str | None], tuple[int, Decision]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(
@@ -126,22 +135,36 @@ class EffectivePolicy:
         """May this request use the model `name`: an alias of its routing policies, or any name the catalog knows?
 
         region: where the call would go; None leaves regions unchecked. A name that is no printable ASCII is unknown: it
-        could look like another. Makes the look-ups of AIModel.objects.resolve, nothing else.
+        could look like another. Makes the look-ups of AIModel.objects.resolve, nothing else, and remembers the answer
+        until the catalog changes.
         """
+        found = self._decided.get((name, region))
+        if found is not None and found[0] == catalog.generation():
+            return found[1]
+        return self._decide_model(name, region)
+
+    def _decide_model(self, name: str, region: str | None) -> Decision:
         request = {"model": name, "region": region}
         if refusal := self._refuse_invalid("model_access", "routing"):
             return Decision.of(self, refusal, request)
         if not (name.isascii() and name.isprintable() and name):
             return Decision.of(self, Verdict(False, "model_unknown"), request)
+        generation = catalog.generation()
         aliases = self.merged.values.get("routing", {}).get("aliases", {})
         try:
-            model = AIModel.objects.resolve(aliases.get(name.lower(), name), tenant=self.tenant_id)
+            model = resolve(aliases.get(name.lower(), name), self.tenant_id)
         except UnknownModel:
             return Decision.of(self, Verdict(False, "model_unknown"), request)
         except ModelDisabled:
             return Decision.of(self, Verdict(False, "model_disabled"), request)
         verdict = self.judge(ModelAsked(name, model.canonical_id, model.provider, region))
-        return Decision.of(self, verdict, request, model)
+        decision = Decision.of(self, verdict, request, model)
+        # Not within a transaction: what it sees of the catalog may never be committed.
+        if generation is not None and not in_transaction():
+            if len(self._decided) >= MAX_DECIDED:
+                self._decided.clear()
+            self._decided[name, region] = generation, decision
+        return decision
 
     def judge(self, asked: ModelAsked) -> Verdict:
         """The verdict on a model whose name was resolved."""

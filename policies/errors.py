@@ -16,5 +16,6 @@ class PolicyError(ControlPlaneError):
         "tenant_mismatch": "An object of another tenant was given, or this tenant cannot be seen here. Stay in one.",
         "policy_invalid": "A policy cannot be read, so everything it is about is refused. An administrator must repair it.",
         "version_unknown": "There is no such version of this policy. policy_history shows them.",
+        "policy_unavailable": "The policies cannot be read: the database does not answer. Try again in a second.",
         "unknown_time_zone": "This machine does not know the time zone. Use an IANA name such as Europe/Berlin.",
     }

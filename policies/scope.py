@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
 from policies.errors import PolicyError
@@ -11,8 +10,7 @@ from tenants.models import APIKey, App, Branch, Tenant, User
 from tenants.verification import VerifiedKey
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """Ids of one request. None = the request has none, which meets only policies that ask for none."""
 
     tenant_id: UUID
@@ -35,18 +33,21 @@ class Scope:
         Raises PolicyError: tenant_mismatch, an object of another tenant or of none; scope_mismatch, an app, branch or
         user that is not the key's, or a branch that is not the app's. A key without branch or user goes with any.
         """
-        tenant_id = tenant if isinstance(tenant, UUID) else tenant.pk
+        tenant_id = tenant if isinstance(tenant, UUID) else tenant.id
         for given in (app, branch, user, key):
-            if given is not None and given.tenant_id != tenant_id:
+            if given is not None and (given.tenant_id is None or given.tenant_id.int != tenant_id.int):
                 raise PolicyError("tenant_mismatch")
-        app_id, branch_id, user_id = (None if given is None else given.pk for given in (app, branch, user))
+        app_id = None if app is None else app.id
+        branch_id = None if branch is None else branch.id
+        user_id = None if user is None else user.id
+        key_id = None
         if key is not None:
             app_id = _agreed(app_id, key.app_id)
             branch_id = _agreed(branch_id, key.branch_id)
             user_id = _agreed(user_id, key.user_id)
+            key_id = key.key_id if isinstance(key, VerifiedKey) else key.id
         if branch is not None:
             app_id = _agreed(app_id, branch.app_id)
-        key_id = key.pk if isinstance(key, APIKey) else None if key is None else key.key_id
         return cls(tenant_id, app_id, branch_id, user_id, key_id)
 
 

@@ -484,7 +484,7 @@ def test_a_connection_that_ended_is_replaced_outside_a_transaction_only(acme_app
 
     with pytest.raises(OperationalError), transaction.atomic():
         end_this_connection()
-        assert refused(token).code == "policy_unavailable"  # the key is cached, or asked for beside the transaction
+        assert refused(token).code == "limits_unavailable"  # the rest is cached, or asked for beside the transaction
         raise OperationalError
 
     connection.close()

@@ -58,6 +58,12 @@ class Conf:
     CACHE_MODEL_TTL: int = 900
     """Seconds that it remembers one, ± 10 %."""
 
+    CACHE_POLICY_SIZE: int = 10_000
+    """Effective policies, by tenant, app, branch, user and key, that a process remembers."""
+
+    CACHE_POLICY_TTL: int = 900
+    """Seconds that it remembers one, ± 10 %, or less where a schedule or validity changes before."""
+
     CACHE_NEGATIVE_SIZE: int = 10_000
     """Unknown keys or names that a cache remembers, apart from the known ones."""
 

@@ -14,15 +14,16 @@ from django.db.models import F, Q, Value
 from django.db.models.base import ModelBase
 
 from auditing.context import audit_context
+from controlplane.core.caches import invalidation
 from controlplane.core.fields import created_at_field, id_field, updated_at_field
 from controlplane.core.ids import NIL, now
-from policies import validation
+from policies import resolution, validation
 from policies.columns import ScheduleHolds, key_field, layer_field, policy_constraints
 from policies.errors import PolicyError
 from policies.history import put_back
 from policies.models.history import PolicyVersion
 from policies.periods import Schedule, Window
-from policies.resolution import EffectivePolicy, load
+from policies.resolution import EffectivePolicy
 from policies.scope import Scope
 from tenants.models import APIKey, App, Branch, Tenant, User
 from tenants.verification import VerifiedKey
@@ -75,12 +76,15 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         key: APIKey | VerifiedKey | None = None,
         at: datetime | None = None,
     ) -> EffectivePolicy:
-        """What the policies of one request come to, and which policy gave each value: one statement.
+        """What the policies of one request come to, and which policy gave each value: cached, else one statement.
 
-        Arguments and errors as for `applicable`; filters of this query set do not count. A tenant that does not exist,
-        or cannot be seen in the present tenant scope: PolicyError("tenant_mismatch"), no empty set: that would allow.
+        Arguments and errors as for `applicable`; filters of this query set do not count. at: None = now, else past the
+        cache. What this transaction changed by this class is seen in it. A tenant that does not exist, or cannot be seen in
+        the present tenant scope: PolicyError("tenant_mismatch"), no empty set: that would allow. Database away:
+        policy_unavailable (503).
         """
-        return load(self.db, Scope.of(tenant, app, branch, user, key), _instant(at))
+        using: str | None = self._db  # type: ignore[attr-defined]  # an alias that was asked for by name
+        return resolution.effective(using, Scope.of(tenant, app, branch, user, key), at and _instant(at))
 
     def left_out(self, effective: EffectivePolicy, limit: int = 200) -> list[tuple[UUID, str]]:
         """Policies of the tenant with no part in `effective`, by id, and why: other_scope, disabled or expired."""
@@ -116,7 +120,9 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         if checked:
             text = "This is checked together with other fields. Change it with save()."
             raise ValidationError({name: ValidationError(text, code="use_save") for name in checked})
-        return super().update(**kwargs)
+        changed = super().update(**kwargs)
+        invalidation.changed("policy", None)
+        return changed
 
     def bulk_create(self, objs: Iterable[Policy], *args: Any, **kwargs: Any) -> list[Policy]:
         """As ever, after the same checks as `save()`; if one fails, nothing is stored."""
@@ -124,7 +130,24 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         for policy in objs:
             policy.clean_fields(exclude=SCOPE)
         validation.check(objs)
-        return super().bulk_create(objs, *args, **kwargs)
+        made = super().bulk_create(objs, *args, **kwargs)
+        for tenant_id in {policy.tenant_id for policy in objs}:
+            invalidation.changed("policy", tenant_id)
+        return made
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        deleted = super().delete()
+        invalidation.changed("policy", None)
+        return deleted
+
+    delete.queryset_only = True  # type: ignore[attr-defined]  # as Django's own: no manager deletes everything by a slip
+
+
+_Manager = models.Manager.from_queryset(PolicyQuerySet)
+
+
+class PolicyManager(_Manager["Policy"]):
+    cache = resolution.cache
 
 
 def _instant(at: datetime | None) -> datetime:
@@ -235,7 +258,7 @@ class Policy(models.Model):
     key_key = key_field("key")
     layer = layer_field()
 
-    objects = PolicyQuerySet.as_manager()
+    objects = PolicyManager()
 
     class Meta:
         verbose_name_plural = "policies"
@@ -271,7 +294,13 @@ class Policy(models.Model):
             if if_version is not None:
                 self._refuse_unless(if_version)
             super().save(force_insert=force_insert, force_update=force_update, using=using, update_fields=update_fields)
+        invalidation.changed("policy", self.tenant_id)
         self.refresh_from_db(using=using, fields=DERIVED)
+
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        deleted = super().delete(using, keep_parents)
+        invalidation.changed("policy", self.tenant_id)
+        return deleted
 
     def clean(self) -> None:
         validation.check([self])
