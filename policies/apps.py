@@ -15,4 +15,7 @@ class PoliciesConfig(AppConfig):
     audit_exempt: ClassVar[dict[str, str]] = {
         "PolicyVersion": "append-only, written by the trigger of a change that is in the audit log itself",
         "PolicyEpoch": "counts changes that are in the audit log themselves",
+        "LimitAlert": "each is recorded as an event, limit.alert or limit.soft",
+        "LimitBucket": "counters, changed by every call; what changes them is in the reservations and requests",
+        "Reservation": "traffic, not configuration; one released by hand is recorded as an event",
     }

@@ -12,7 +12,7 @@ import factory
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, PriceImportDraft, Provider
 from controlplane.core.ids import now, uuid7, uuid7_at
-from policies.models import Policy, PolicyEpoch, PolicyVersion
+from policies.models import LimitAlert, LimitBucket, Policy, PolicyEpoch, PolicyVersion, Reservation
 from tenants import tokens
 from tenants.models import (
     APIKey,
@@ -338,3 +338,49 @@ class PolicyEpochFactory(Factory):
 
     tenant = factory.SubFactory(TenantFactory)
     epoch = 1
+
+
+class LimitBucketFactory(Factory):
+    """A counter of the organization: US dollars, without bounds."""
+
+    class Meta:
+        model = LimitBucket
+
+    tenant = factory.SubFactory(TenantFactory)
+    key = factory.Sequence(lambda n: f"budget|scope:1|organization|cost|total|{n}|-|")
+    kind = LimitBucket.Kind.BUDGET
+    owner_kind = "scope:1"
+    metric = "cost"
+    window = "total"
+
+
+class LimitAlertFactory(Factory):
+    class Meta:
+        model = LimitAlert
+
+    bucket = factory.SubFactory(LimitBucketFactory)
+    tenant = factory.LazyAttribute(lambda alert: alert.bucket.tenant)
+    threshold = "alert:80"
+    level = Decimal(80)
+    used = Decimal(81)
+    policy_id = factory.LazyFunction(uuid7)
+    policy_version = 1
+    told_at = factory.LazyFunction(now)
+
+
+class ReservationFactory(Factory):
+    """An open reservation of nothing."""
+
+    class Meta:
+        model = Reservation
+
+    tenant = factory.SubFactory(TenantFactory)
+    request_id = factory.Sequence(lambda n: f"held-{n}")
+    bucket_ids = factory.LazyFunction(list)
+    amounts = factory.LazyFunction(list)
+    model = "openai/gpt-4o"
+    digest = "0" * 64
+    policy_ids = factory.LazyFunction(list)
+    policy_versions = factory.LazyFunction(list)
+    reserved_at = factory.LazyFunction(now)
+    expires_at = factory.LazyAttribute(lambda row: row.reserved_at + timedelta(minutes=15))

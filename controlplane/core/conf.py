@@ -94,6 +94,9 @@ class Conf:
     REFRESH_MAX_FAMILIES: int = 20
     """Live families that one user may have at a time; a further one ends the oldest."""
 
+    RESERVATION_TTL: int = 900
+    """Seconds after which what a call holds of its limits is given back, if it was neither settled nor released."""
+
     SIGN_IN_FAILURES: int = 5
     """Failed sign-ins under one name, or from one address, after which no more are tried in SIGN_IN_WINDOW."""
 
