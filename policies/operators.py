@@ -65,7 +65,9 @@ class Layer:
         said = list(said)
         for one in said:
             for entry in one.value:
-                found.setdefault(json.dumps(entry, sort_keys=True), (entry, one.row.id))
+                found.setdefault(
+                    entry if isinstance(entry, str) else json.dumps(entry, sort_keys=True), (entry, one.row.id)
+                )
         return cls(tuple(found.values()), tuple(one.row.id for one in said))
 
     def values(self) -> list[Any]:
