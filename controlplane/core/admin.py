@@ -43,6 +43,24 @@ def _public_part(token: re.Match[str]) -> str:
     return token[1] or ""
 
 
+def readable_address(request: HttpRequest) -> HttpResponseRedirect | None:
+    """Where to send who asks what no page should be asked: with a NUL, which no value of the database can have, to the
+    address without it; with a whole token to its public part, so that it stands in no page, link or later request. None:
+    the address is fine.
+    """
+    asked = {name: values for name, values in request.GET.lists() if "\x00" not in "".join([name, *values])}
+    public = {name: [_TOKEN.sub(_public_part, value) for value in values] for name, values in asked.items()}
+    if len(asked) == len(request.GET) and public == asked:
+        return None
+    if public == asked:
+        messages.warning(request, "A part of this address was not readable and has been left out.")
+    else:
+        messages.warning(
+            request, "That was a whole token, and addresses are kept in logs. Rotate its key, or revoke it."
+        )
+    return HttpResponseRedirect(f"{request.path}?{urlencode(public, doseq=True)}")
+
+
 class WholeRowForm(forms.ModelForm):  # type: ignore[type-arg]
     """Asks every constraint of the row, also one that names a field which this form shows and does not change.
 
@@ -140,26 +158,11 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Nothing: likewise."""
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """An address with a NUL, which no value of the database can have, leads to the list without it; one with a whole
-        token to a search for its public part, so that the token stands in no page, link or later request.
-
-        An action that this person may not run is 403, as its button is absent.
-        """
+        """An action that this person may not run is 403, as its button is absent."""
         known = {name for _, name, _ in self._get_base_actions()}  # type: ignore[attr-defined]  # the stubs omit it
         if known & set(request.POST.getlist("action")) - self.get_actions(request).keys():
             raise PermissionDenied
-        asked = {name: values for name, values in request.GET.lists() if "\x00" not in "".join([name, *values])}
-        public = {name: [_TOKEN.sub(_public_part, value) for value in values] for name, values in asked.items()}
-        if len(asked) == len(request.GET) and public == asked:
-            return super().changelist_view(request, extra_context)
-        if public == asked:
-            messages.warning(request, "A part of this address was not readable and has been left out.")
-        else:
-            messages.warning(
-                request, "That was a whole token, and addresses are kept in logs. Rotate its key, or revoke it."
-            )
-            asked = public
-        return HttpResponseRedirect(f"{request.path}?{urlencode(asked, doseq=True)}")
+        return readable_address(request) or super().changelist_view(request, extra_context)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """History is the audit log of the object."""
