@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.text import Truncator
 
 from auditing.admin.base import LogAdmin, as_json
@@ -13,6 +15,7 @@ from auditing.admin.filters import ResourceFilter, subject_filter
 from auditing.models import AuditLog
 from controlplane.core import display
 from controlplane.core.bigtables import WindowFilter
+from controlplane.core.ids import PLATFORM
 
 OUTCOMES = {"denied": "warn", "failure": "bad"}
 
@@ -80,7 +83,8 @@ class AuditLogAdmin(LogAdmin):
 
     @admin.display(description="Outcome")
     def result(self, row: AuditLog) -> str:
-        return display.status(row.outcome, OUTCOMES)
+        shown, url = display.status(row.outcome, OUTCOMES), _explained(row)
+        return format_html('{} <a href="{}">Explain this</a>', shown, url) if url else shown
 
     @admin.display(description="Fields")
     def difference(self, row: AuditLog) -> str:
@@ -98,6 +102,25 @@ class AuditLogAdmin(LogAdmin):
     def proof(self, row: AuditLog) -> str:
         text = bytes(row.pii_commit).hex() if row.pii_commit else ""
         return format_html('<span class="cp-mono">{}</span>', text or display.NOTHING)
+
+
+def _explained(row: AuditLog) -> str:
+    """The page that says why a call was denied, asked about this one; "" where no app above has such a page."""
+    if row.action != "gate.denied" or row.tenant_id == PLATFORM:
+        return ""
+    try:
+        page = reverse("admin:cp_policies_policy_explain")
+    except NoReverseMatch:
+        return ""
+    ids = {
+        "tenant": row.tenant_id,
+        "app": row.app_id,
+        "branch": row.branch_id,
+        "user": row.user_id,
+        "key": row.api_key_id,
+    }
+    asked = ids | {"model": row.model, "at": row.created_at.isoformat()}
+    return f"{page}?{urlencode({name: str(value) for name, value in asked.items() if value})}"
 
 
 def _sides(before: dict[str, Any], after: dict[str, Any], name: str) -> Iterable[str]:

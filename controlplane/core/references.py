@@ -43,7 +43,7 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         kwargs.pop("limit_choices_to", None)
         kwargs.pop("blank", None)
         super().__init__(queryset, empty_label=None, **kwargs)
-        self.reference: str = queryset.model.reference
+        self.reference: str = getattr(queryset.model, "reference", "name")
         fields = {field.name for field in queryset.model._meta.fields}
         self.above = [name for name in OWNERS if name in fields]
         self.widget = ReferenceInput(self)
@@ -62,6 +62,10 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
         """A row as it is written whole: acme, acme/chat, acme/chat/berlin."""
         owners = [owner for name in self.above if (owner := getattr(row, name)) is not None]
         return "/".join([*(getattr(owner, owner.reference) for owner in owners), getattr(row, self.reference)])
+
+    def candidate(self, row: models.Model) -> str:
+        """What to write to mean this row and no other."""
+        return self.text(row)
 
     def suggestions(self) -> list[str]:
         order = [*(f"{name}__slug" for name in self.above), self.reference]
@@ -87,7 +91,7 @@ class ReferenceField(forms.ModelChoiceField):  # type: ignore[type-arg]
             return matches[0]
         if not matches:
             raise ValidationError(f"Nothing is called {text[:80]!r}. {self._example()}", code="invalid_choice")
-        listed = ", ".join(self.text(row) for row in matches[:5])
+        listed = ", ".join(self.candidate(row) for row in matches[:5])
         raise ValidationError(f"{text!r} means several: {listed}. Write one of them whole.", code="ambiguous")
 
     def validate(self, value: Any) -> None:

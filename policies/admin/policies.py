@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin
 from controlplane.core.forms import JSONField
+from policies.admin import explaining
 from policies.models import Policy
 
 TONES = {"disabled": "warn", "expired": "warn", "unreadable": "bad", "not_yet_valid": "info", "out_of_schedule": "info"}
@@ -82,6 +83,9 @@ class PolicyAdmin(WritableModelAdmin):
     readonly_fields = ("id", "layer", "version", "created", "changed")
     raw_id_fields = ("key",)
     empty_help = "A policy says who may use which models, how much and when. Without one, every known model is allowed."
+
+    def get_urls(self) -> list[Any]:
+        return [*explaining.urls(self), *super().get_urls()]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "tenant", "policy_type") if obj else self.readonly_fields

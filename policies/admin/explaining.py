@@ -1,0 +1,153 @@
+"""Why may this request do that, or not? A page that asks the functions that decide, and shows all they considered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import path
+
+from controlplane.core import display
+from controlplane.core.admin import readable_address
+from policies.admin import wording
+from policies.admin.asking import QuestionForm
+from policies.errors import PolicyError
+from policies.explain import explain
+from policies.models import Policy
+from policies.resolution import Decision, EffectivePolicy
+
+MOST_LEFT_OUT = 200
+
+
+def urls(modeladmin: Any) -> list[Any]:
+    def view(request: HttpRequest) -> HttpResponse:
+        return page(modeladmin, request)
+
+    return [path("explain/", modeladmin.admin_site.admin_view(view), name="cp_policies_policy_explain")]
+
+
+def page(modeladmin: Any, request: HttpRequest) -> HttpResponse:
+    """GET: tenant, app, branch, user, key, model, region, uri, mode, at; format=json for the record itself."""
+    if not request.user.has_perm("cp_policies.view_policy"):
+        raise PermissionDenied
+    if elsewhere := readable_address(request):
+        return elsewhere
+    form = QuestionForm(request.GET if "tenant" in request.GET else None, initial=request.GET.dict())
+    answer: dict[str, Any] = {}
+    if form.is_bound and form.is_valid():
+        try:
+            answer = _answer(form)
+        except PolicyError as refused:
+            form.add_error(None, f"{refused.message} ({refused.code})")
+    status = 422 if form.errors else 200
+    if request.GET.get("format") == "json":
+        return _download(form, answer, status)
+    context = {
+        **modeladmin.admin_site.each_context(request), "title": "Explain", "opts": modeladmin.opts, "form": form, **answer,
+    }  # fmt: skip
+    return TemplateResponse(request, "cp_policies/explain.html", context, status=status)
+
+
+def _download(form: QuestionForm, answer: Mapping[str, Any], status: int) -> HttpResponse:
+    if not answer:
+        return JsonResponse({"errors": form.errors.get_json_data()}, status=status if form.errors else 422)
+    name = f"explain-{form.cleaned_data['tenant'].slug}.json"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return JsonResponse(answer["record"], headers=headers, json_dumps_params={"indent": 2})
+
+
+def _answer(form: QuestionForm) -> dict[str, Any]:
+    """The record, and its words for the page. Raises PolicyError."""
+    asked = form.cleaned_data
+    effective = Policy.objects.effective(**form.scope, at=asked["at"])
+    decision = _decide(effective, asked)
+    left_out = Policy.objects.left_out(effective, MOST_LEFT_OUT)
+    record = explain(effective, decision, left_out)
+    names = {str(id): stored.name for id, stored in effective.policies.items()}
+    others = Policy.objects.filter(pk__in=[id for id, _ in left_out])
+    names |= {str(id): name for id, name in others.values_list("pk", "name")} if left_out else {}
+    return {
+        "record": record,
+        "names": form.names(),
+        "tenant": asked["tenant"],
+        "instant": display.instant(effective.at),
+        "local": f"{effective.at.astimezone(ZoneInfo(effective.time_zone)):%a %H:%M:%S}",
+        "time_zone": effective.time_zone,
+        "sentence": wording.sentence(record, _subject(asked, record), names) if decision is not None else "",
+        "checks": wording.checks(record, names),
+        "values": wording.values(record, names),
+        "layers": wording.layers(record, names),
+        "left_out": wording.left_out(record, names),
+        "more_left_out": len(left_out) == MOST_LEFT_OUT,
+        "conflicts": wording.conflicts(record["conflicts"]),
+        "link": f"?{urlencode(_question(form, record))}",
+        "test": as_test(form, record),
+    }
+
+
+def _decide(effective: EffectivePolicy, asked: Mapping[str, Any]) -> Decision | None:
+    if asked["model"]:
+        return effective.decide_model(asked["model"], asked["region"] or None)
+    return effective.decide_storage(asked["uri"], asked["mode"]) if asked["uri"] else None
+
+
+def _subject(asked: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    if asked["uri"]:
+        return f"To {asked['mode']} {asked['uri']}"
+    name, resolved = asked["model"], record["model"]
+    return f"{name} ({resolved})" if resolved and resolved != name else str(name)
+
+
+def _question(form: QuestionForm, record: Mapping[str, Any]) -> dict[str, str]:
+    """The address of this very answer: what was typed, and the instant that was meant."""
+    typed = {name: text for name in form.fields if (text := form.data.get(name, "").strip())}
+    if not form.cleaned_data["uri"]:
+        typed.pop("mode", None)
+    return typed | {"at": record["at"]}
+
+
+_TEST = """\
+def test_{name}():
+    tenant = Tenant.objects.get(slug={tenant!r})
+    effective = Policy.objects.effective(
+        tenant,{scope}
+        at=datetime.fromisoformat({at!r}),
+    )
+
+    {asserted}
+"""
+_SHORT = {"app": ("apps", "slug"), "branch": ("branches", "code"), "user": ("users", "email"), "key": ("keys", "id")}
+
+
+def as_test(form: QuestionForm, record: Mapping[str, Any]) -> str:
+    """This answer as a test in Python, for people to keep: it fails once the answer is another one."""
+    asked = form.cleaned_data
+    given = {level: asked[level] for level in _SHORT if asked[level] is not None}
+    scope = "".join(f"\n        {level}={_found(level, row)}," for level, row in given.items())
+    if asked["model"]:
+        region = f", {asked['region']!r}" if asked["region"] else ""
+        question = f"effective.decide_model({asked['model']!r}{region})"
+    elif asked["uri"]:
+        question = f"effective.decide_storage({asked['uri']!r}, {asked['mode']!r})"
+    else:
+        held = f"assert effective.fingerprint == {record['policy_set']['fingerprint'].removeprefix('sha256:')!r}"
+        return _TEST.format(
+            name="the_same_policies_apply", tenant=asked["tenant"].slug, scope=scope, at=record["at"], asserted=held
+        )
+    answer = (record["decision"] == "allow", record["reason"])
+    asserted = f"decision = {question}\n\n    assert (decision.allow, decision.reason) == {answer!r}"
+    name = "it_is_allowed" if answer[0] else f"it_is_refused_as_{record['reason']}"
+    return _TEST.format(name=name, tenant=asked["tenant"].slug, scope=scope, at=record["at"], asserted=asserted)
+
+
+def _found(level: str, row: Any) -> str:
+    relation, field = _SHORT[level]
+    by = f"{field}={str(getattr(row, field))!r}"
+    if level == "branch":
+        by = f"app__slug={row.app.slug!r}, {by}"
+    return f"tenant.{relation}.get({by})"

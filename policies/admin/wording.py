@@ -1,0 +1,251 @@
+"""Policies and decisions in words for people, made from the record that programs get: a page says what the JSON says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from controlplane.core import display
+
+Record = Mapping[str, Any]
+Names = Mapping[str, str]
+"""Names of policies by id, "" for one without a name."""
+
+AND = format_html('<i class="cp-quiet"> {} </i>', "and")
+LEVELS = ((16, "key"), (8, "user"), (4, "branch"), (2, "app"))
+OPERATORS = {
+    "STRICTEST": "the strictest counts",
+    "INTERSECT": "every layer must allow it",
+    "UNION": "all together",
+    "NEAREST": "the nearest counts",
+    "ALL_APPLY": "every limit applies",
+}
+WHY_NOT = {
+    "replaced_by_nearer": "its author lets a nearer policy replace it",
+    "looser_than_locked": "a stricter value is locked",
+    "looser": "another value is stricter",
+    "locked_by_wider": "a wider policy locks its own",
+    "farther": "a nearer policy says otherwise",
+}
+LEFT_OUT = {
+    "not_yet_valid": "not valid yet",
+    "out_of_schedule": "outside its schedule",
+    "expired": "expired",
+    "disabled": "switched off",
+    "other_scope": "for another scope",
+}
+CONFLICTS = {
+    "retention_floor_exceeds_ceiling": "What must be kept longer (min_days) beats what must be gone sooner (max_days).",
+}
+BECAUSE = {
+    "no_restriction": "no policy restricts it",
+    "model_unknown": "the catalog has no model of this name",
+    "model_disabled": "it is switched off in the catalog",
+    "model_denied": "{} denies it with {}",
+    "model_not_in_allowlist": "{} does not list it",
+    "provider_not_allowed": "{} allows other providers only",
+    "region_not_allowed": "{} allows other regions only",
+    "storage_denied": "{} denies it with {}",
+    "storage_default_deny": "no policy allows storage here",
+    "storage_not_in_allowlist": "{} does not list it",
+    "uri_not_canonical": "the address has more than one spelling",
+    "policy_invalid": "{} cannot be read, and everything of its type is refused until it is repaired",
+}
+CHECKS = {
+    "model.deny": "Is it denied?",
+    "model.allow": "Is it on the allow list?",
+    "provider": "Is its provider allowed?",
+    "region": "Is the region allowed?",
+    "storage.deny": "Is it denied?",
+    "storage.allow": "Is it on the allow list?",
+}
+
+
+def layer_words(layer: int) -> str:
+    """Whom a layer is about, nearest first: 1 = organization, 11 = user + app. A branch goes without its app."""
+    named = [name for bit, name in LEVELS if layer & bit]
+    if "branch" in named and "app" in named:
+        named.remove("app")
+    return " + ".join(named) or "organization"
+
+
+def link(policy: str, names: Names, version: int | None = None) -> SafeString:
+    """A policy by its name, leading to it; its version, where the question was about one."""
+    url = reverse("admin:cp_policies_policy_change", args=[policy])
+    shown = names.get(policy) or format_html("policy {}", display.short_id(policy))
+    named = format_html('<a href="{}" title="{}">{}</a>', url, policy, shown)
+    return format_html('{} <span class="cp-quiet">v{}</span>', named, version) if version else named
+
+
+def sentence(record: Record, subject: str, names: Names) -> SafeString:
+    """The decision, and who is responsible for it. subject: what was asked for, as in "smart (openai/gpt-4o)"."""
+    by, pattern = record["by"], record["pattern"]
+    author = format_html("{} ({})", link(by["policy"], names, by["version"]), layer_words(by["layer"])) if by else ""
+    if record["reason"] == "allowed":
+        why = format_html("{} admits it with {}", author, display.mono(pattern)) if pattern else "nothing denies it"
+    elif record["reason"] in BECAUSE:
+        why = format_html(BECAUSE[record["reason"]], author, display.mono(pattern or ""))
+    else:
+        why = record["message"]
+    verdict = "is allowed" if record["decision"] == "allow" else "is refused"
+    return format_html("<b>{}</b> {}: {}.", subject, verdict, why)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    question: str
+    passed: bool
+    where: str
+    found: SafeString | str
+    policies: SafeString
+
+
+def checks(record: Record, names: Names) -> list[CheckRow]:
+    """The questions on the way to the decision, in order. where: of which layer the list is."""
+    layers = {one["policy"]: one["layer"] for one in record["applicable"]}
+    rows = []
+    for check in record.get("checks", ()):
+        ids = check["policies"]
+        where = layer_words(layers[ids[0]]) if "layer" in check and ids else "all layers"
+        found: SafeString | str = "no entry fits"
+        if "pattern" in check:
+            found = display.mono(check["pattern"])
+        named = format_html_join(", ", "{}", ((link(id, names),) for id in ids))
+        rows.append(
+            CheckRow(CHECKS.get(check["check"], check["check"]), check["result"] == "pass", where, found, named)
+        )
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRow:
+    """field: without its type. rule: how several values become one, "" if there was one only. lost: what came to nothing,
+    and why.
+    """
+
+    field: str
+    rule: str
+    value: SafeString | str
+    sources: SafeString
+    lost: Sequence[SafeString]
+
+
+def values(record: Record, names: Names) -> dict[str, list[ValueRow]]:
+    """What holds, by policy type, in the order in which types are merged."""
+    found: dict[str, list[ValueRow]] = {}
+    for path, leaf in record["effective"].items():
+        kind, _, field = path.partition(".")
+        found.setdefault(kind.replace("_", " ").capitalize(), []).append(_value(field, leaf, names))
+    return found
+
+
+def _value(field: str, leaf: Record, names: Names) -> ValueRow:
+    sources = format_html_join("", "<li>{}</li>", ((_source(one, names),) for one in leaf["from"]))
+    lost = [
+        format_html("not {} of {}: {}", shown(one["value"]), link(one["policy"], names), why_not(one["why"]))
+        for one in leaf["shadowed"]
+    ]
+    name = "limit" if leaf["op"] == "ALL_APPLY" else field.removeprefix("guardrails.")
+    rule = OPERATORS[leaf["op"]] if len(leaf["from"]) + len(lost) > 1 else ""
+    return ValueRow(name, rule, shown(leaf["value"]), sources, lost)
+
+
+def _source(source: Record, names: Names) -> SafeString:
+    words = layer_words(source["layer"])
+    if source["priority"]:
+        words = f"{words}, priority {source['priority']}"
+    return format_html('{} <span class="cp-quiet">{}</span>', link(source["policy"], names, source["version"]), words)
+
+
+def why_not(code: str) -> str:
+    """Why a value of a policy came to nothing."""
+    forced = code.removeprefix("forced_by_")
+    return f"{forced} demands another value" if forced != code else WHY_NOT.get(code, code)
+
+
+def shown(value: Any) -> SafeString | str:
+    """A value of a config as people read it: numbers grouped, lists of lists as "one of …, and one of …"."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return _object(value)
+    if isinstance(value, list):
+        if value and all(isinstance(entry, list) for entry in value):
+            return format_html_join(AND, "{}", ((_entries(one),) for one in value))
+        return _entries(value)
+    return str(value)
+
+
+def _entries(entries: Sequence[Any]) -> SafeString | str:
+    if not entries:
+        return "nothing"
+    return format_html_join(" ", "{}", ((_entry(entry),) for entry in entries))
+
+
+def _entry(entry: Any) -> SafeString:
+    if isinstance(entry, Mapping):
+        return format_html('<span class="cp-entry">{}</span>', _object(entry))
+    return format_html('<code class="cp-entry">{}</code>', entry)
+
+
+def _object(value: Mapping[str, Any]) -> SafeString | str:
+    if "limit" in value and "window" in value:
+        return limit_words(value)
+    if "uri" in value and "modes" in value:
+        return format_html("<code>{}</code> {}", value["uri"], ", ".join(value["modes"]))
+    return display.mono(json.dumps(value, ensure_ascii=False))
+
+
+def limit_words(entry: Mapping[str, Any]) -> str:
+    """A limit as in "$50.00 a month, of each user, soft; openai/* only; alert at 80 %"."""
+    window = entry["window"]
+    metric = entry.get("metric")
+    amount = f"${Decimal(entry['limit']):,}" if metric is None else f"{entry['limit']:,} {metric.replace('_', ' ')}"
+    span = {"total": " in all", "none": " at once"}.get(window, f" a {window}" if metric is None else f" in {window}")
+    whose = f", for each {entry['per']}" if entry.get("per", "scope") != "scope" else ""
+    mode = entry.get("mode", "hard")
+    parts = [f"{amount}{span}{whose}{'' if mode == 'hard' else f', {mode}'}"]
+    if entry.get("models"):
+        parts.append(f"{', '.join(entry['models'])} only")
+    if entry.get("alert_at"):
+        parts.append("alert at " + ", ".join(f"{share:.0%}" for share in entry["alert_at"]))
+    return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """The policies of one layer, in order."""
+
+    words: str
+    policies: Sequence[SafeString]
+
+
+def layers(record: Record, names: Names) -> list[LayerRow]:
+    """What applies, nearest layer first."""
+    grouped: dict[int, list[SafeString]] = {}
+    for one in record["applicable"]:
+        kind = one["type"].replace("_", " ") + (f", priority {one['priority']}" if one["priority"] else "")
+        row = format_html('{} <span class="cp-quiet">{}</span>', link(one["policy"], names, one["version"]), kind)
+        grouped.setdefault(one["layer"], []).append(row)
+    return [LayerRow(layer_words(layer), rows) for layer, rows in grouped.items()]
+
+
+def left_out(record: Record, names: Names) -> list[tuple[str, list[SafeString]]]:
+    """What has no part, by the reason."""
+    grouped: dict[str, list[SafeString]] = {}
+    for one in record["skipped"]:
+        grouped.setdefault(one["why"], []).append(link(one["policy"], names))
+    return [(LEFT_OUT.get(why, why), links) for why, links in grouped.items()]
+
+
+def conflicts(codes: Iterable[str]) -> list[str]:
+    return [CONFLICTS.get(code, code) for code in codes]

@@ -1,0 +1,74 @@
+"""The pages around policies in a real browser: wide and narrow, light and dark, with script and without."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import SHOTS
+from tests.browser.test_pages import Watched, barriers
+
+EXPLAIN = "/admin/cp_policies/policy/explain/"
+POLICIES = """
+from policies.models import Policy
+from tenants.models import App, User
+app = App.objects.filter(tenant__users__isnull=False).order_by("slug").first()
+scope = {"tenant": app.tenant, "app": app}
+for policy_type, name, config in [
+    ("model_access", "A policy with a rather long name", {"allow": ["openai/*", "anthropic/*"], "deny": ["*opus*"]}),
+    ("token_caps", "Longer answers", {"max_output_tokens": 8000}),
+    ("budget", "Money", {"limits": [{"window": "month", "limit": "5000.00", "alert_at": [0.8]}]}),
+    ("guardrail", "Personal data", {"guardrails": {"pii": {"stages": ["input"], "action": "mask"}}}),
+    ("storage_access", "Files", {"allow": [{"uri": "s3://" + "folder/" * 12 + "*", "modes": ["list", "read"]}]}),
+]:
+    Policy.objects.create(policy_type=policy_type, name=name, config=config, **scope)
+Policy.objects.create(tenant=app.tenant, policy_type="token_caps", name="Short answers", config={"max_output_tokens": 4096})
+print("scope", app.tenant.slug, app.slug, app.tenant.users.order_by("email").first().email)
+"""
+
+
+@pytest.fixture(scope="module")
+def asked(site):
+    """The beginning of a question of somebody to whom policies of every kind apply."""
+    [line] = [
+        line for line in site.manage("shell", "--no-imports", "-c", POLICIES).splitlines() if line.startswith("scope")
+    ]
+    _, tenant, app, user = line.split()
+    return f"{EXPLAIN}?tenant={tenant}&app={app}&user={user}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_pages_around_policies_are_whole_and_accessible(asked, open_page, width, scheme):
+    page = open_page(width, scheme)
+    watched = Watched(page)
+    wrong = []
+    pages = {
+        "explain": EXPLAIN,
+        "model": f"{asked}&model=claude-opus-5-5",
+        "object": f"{asked}&uri=s3://folder/x",
+        "all": asked,
+    }
+    for name, path in pages.items():
+        wrong += watched.problems(path)
+        page.screenshot(path=SHOTS / f"policies-{name}-{width}-{scheme}.png", full_page=True)
+        if width != 768:
+            wrong += [f"{path}: {sentence}" for sentence in barriers(page)]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_a_question_is_asked_by_keyboard_and_asked_again(asked, open_page, script):
+    page = open_page(java_script_enabled=script)
+    page.goto(asked)
+    page.locator(".cp-question > summary").focus()
+    page.keyboard.press("Enter")
+    page.fill("#id_model", "claude-opus-5-5")
+    page.keyboard.press("Enter")
+
+    expect(page.locator(".cp-sentence")).to_contain_text("is refused")
+    expect(page.locator(".cp-asked")).to_contain_text("app")
+    page.click("text=Permalink")
+    expect(page.locator(".cp-sentence")).to_contain_text("denies it with *opus*")
+    assert "at=" in page.url
