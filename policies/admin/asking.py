@@ -15,6 +15,7 @@ from controlplane.core.references import ReferenceField
 from tenants.models import APIKey, APIKeySecret, App, Branch, Tenant, User
 
 MODES = ("read", "list", "write", "delete")
+MOST_TOKENS = 2_000_000_000
 LEVELS = ("app", "branch", "user", "key")
 _PREFIX = re.compile(r"cpk_(?:live|test)_([0-9A-Za-z]{12})", re.ASCII)
 
@@ -130,18 +131,27 @@ class ScopeForm(forms.Form):
         return {name: (getattr(row, short[name]), row.pk) for name, row in rows.items() if row is not None}
 
 
+def _tokens(label: str, help_text: str) -> forms.IntegerField:
+    widget = forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"})
+    return forms.IntegerField(
+        required=False, label=label, min_value=0, max_value=MOST_TOKENS, widget=widget, help_text=help_text
+    )
+
+
 class QuestionForm(ScopeForm):
     """A whole question. Without a model and an address only what holds is told, and nothing is decided."""
 
+    at = forms.DateTimeField(required=False, label="When (UTC)", widget=Moment, help_text="Empty: now.")
     model = forms.CharField(required=False, max_length=500, help_text="Any name callers may use.")
     region = forms.CharField(required=False, max_length=64, help_text="Where the call would go.")
+    input_tokens = _tokens("Tokens sent", "Empty: not judged.")
+    output_tokens = _tokens("Tokens asked for", "Empty: no number.")
     uri = forms.CharField(
         required=False, max_length=1200, label="Or an object", help_text="Its address: s3://bucket/key."
     )
     mode = forms.ChoiceField(
         required=False, label="To do what with it", choices=[(mode, mode) for mode in MODES], initial="read"
     )
-    at = forms.DateTimeField(required=False, label="When (UTC)", widget=Moment, help_text="Empty: now.")
 
     def clean_mode(self) -> str:
         return self.cleaned_data["mode"] or "read"

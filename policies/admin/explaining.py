@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -14,12 +15,14 @@ from django.urls import path
 
 from controlplane.core import display
 from controlplane.core.admin import readable_address
+from controlplane.core.ids import now
 from policies.admin import wording
 from policies.admin.asking import QuestionForm
+from policies.decisions import Decision
+from policies.effective import EffectivePolicy
 from policies.errors import PolicyError
 from policies.explain import explain
 from policies.models import Policy
-from policies.resolution import Decision, EffectivePolicy
 
 MOST_LEFT_OUT = 200
 
@@ -32,7 +35,7 @@ def urls(modeladmin: Any) -> list[Any]:
 
 
 def page(modeladmin: Any, request: HttpRequest) -> HttpResponse:
-    """GET: tenant, app, branch, user, key, model, region, uri, mode, at; format=json for the record itself."""
+    """GET: the fields of QuestionForm; format=json for the record itself."""
     if not request.user.has_perm("cp_policies.view_policy"):
         raise PermissionDenied
     if elsewhere := readable_address(request):
@@ -64,7 +67,7 @@ def _download(form: QuestionForm, answer: Mapping[str, Any], status: int) -> Htt
 def _answer(form: QuestionForm) -> dict[str, Any]:
     """The record, and its words for the page. Raises PolicyError."""
     asked = form.cleaned_data
-    effective = Policy.objects.effective(**form.scope, at=asked["at"])
+    effective = Policy.objects.effective(**form.scope, at=asked["at"] or now())  # no cache: people ask what is stored
     decision = _decide(effective, asked)
     left_out = Policy.objects.left_out(effective, MOST_LEFT_OUT)
     record = explain(effective, decision, left_out)
@@ -92,8 +95,17 @@ def _answer(form: QuestionForm) -> dict[str, Any]:
 
 def _decide(effective: EffectivePolicy, asked: Mapping[str, Any]) -> Decision | None:
     if asked["model"]:
-        return effective.decide_model(asked["model"], asked["region"] or None)
+        decision = effective.decide_model(asked["model"], asked["region"] or None)
+        return decision if asked["input_tokens"] is None or not decision else _with_tokens(decision, asked)
     return effective.decide_storage(asked["uri"], asked["mode"]) if asked["uri"] else None
+
+
+def _with_tokens(model: Decision, asked: Mapping[str, Any]) -> Decision:
+    """A permitted model and the caps of the call, as the gate asks them: one after the other."""
+    tokens = model.effective.check_tokens(asked["input_tokens"], asked["output_tokens"])
+    verdict = (model if tokens else tokens).verdict
+    verdict = replace(verdict, checks=(*model.verdict.checks, *tokens.verdict.checks))
+    return Decision.of(model.effective, verdict, {**model.request, **tokens.request}, model.record)
 
 
 def _subject(asked: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -129,20 +141,25 @@ def as_test(form: QuestionForm, record: Mapping[str, Any]) -> str:
     asked = form.cleaned_data
     given = {level: asked[level] for level in _SHORT if asked[level] is not None}
     scope = "".join(f"\n        {level}={_found(level, row)}," for level, row in given.items())
-    if asked["model"]:
+    name, asserted = _asserted(asked, record)
+    return _TEST.format(name=name, tenant=asked["tenant"].slug, scope=scope, at=record["at"], asserted=asserted)
+
+
+def _asserted(asked: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, str]:
+    """The rest of the test's name, and what it asks and asserts."""
+    if "decision" not in record:
+        fingerprint = record["policy_set"]["fingerprint"].removeprefix("sha256:")
+        return "the_same_policies_apply", f"assert effective.fingerprint == {fingerprint!r}"
+    if asked["uri"]:
+        question = f"effective.decide_storage({asked['uri']!r}, {asked['mode']!r})"
+    elif record["reason"] == "token_cap_exceeded":
+        question = f"effective.check_tokens({asked['input_tokens']}, {asked['output_tokens']})"
+    else:
         region = f", {asked['region']!r}" if asked["region"] else ""
         question = f"effective.decide_model({asked['model']!r}{region})"
-    elif asked["uri"]:
-        question = f"effective.decide_storage({asked['uri']!r}, {asked['mode']!r})"
-    else:
-        held = f"assert effective.fingerprint == {record['policy_set']['fingerprint'].removeprefix('sha256:')!r}"
-        return _TEST.format(
-            name="the_same_policies_apply", tenant=asked["tenant"].slug, scope=scope, at=record["at"], asserted=held
-        )
-    answer = (record["decision"] == "allow", record["reason"])
-    asserted = f"decision = {question}\n\n    assert (decision.allow, decision.reason) == {answer!r}"
-    name = "it_is_allowed" if answer[0] else f"it_is_refused_as_{record['reason']}"
-    return _TEST.format(name=name, tenant=asked["tenant"].slug, scope=scope, at=record["at"], asserted=asserted)
+    allowed, reason = record["decision"] == "allow", record["reason"]
+    asserted = f"decision = {question}\n\n    assert (decision.allow, decision.reason) == {(allowed, reason)!r}"
+    return "it_is_allowed" if allowed else f"it_is_refused_as_{reason}", asserted
 
 
 def _found(level: str, row: Any) -> str:

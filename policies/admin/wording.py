@@ -65,6 +65,9 @@ CHECKS = {
     "region": "Is the region allowed?",
     "storage.deny": "Is it denied?",
     "storage.allow": "Is it on the allow list?",
+    "tokens.max_input_tokens": "Are few enough tokens sent?",
+    "tokens.max_output_tokens": "Are few enough tokens asked for?",
+    "tokens.max_total_tokens": "Are they few enough together?",
 }
 
 
@@ -90,6 +93,8 @@ def sentence(record: Record, subject: str, names: Names) -> SafeString:
     author = format_html("{} ({})", link(by["policy"], names, by["version"]), layer_words(by["layer"])) if by else ""
     if record["reason"] == "allowed":
         why = format_html("{} admits it with {}", author, display.mono(pattern)) if pattern else "nothing denies it"
+    elif record["reason"] == "token_cap_exceeded":
+        why = format_html("{} caps {} at {}", author, *_cap(record["checks"][-1], record))
     elif record["reason"] in BECAUSE:
         why = format_html(BECAUSE[record["reason"]], author, display.mono(pattern or ""))
     else:
@@ -114,14 +119,20 @@ def checks(record: Record, names: Names) -> list[CheckRow]:
     for check in record.get("checks", ()):
         ids = check["policies"]
         where = layer_words(layers[ids[0]]) if "layer" in check and ids else "all layers"
-        found: SafeString | str = "no entry fits"
-        if "pattern" in check:
-            found = display.mono(check["pattern"])
+        found: SafeString | str = display.mono(check["pattern"]) if "pattern" in check else "no entry fits"
+        if check["check"].startswith("tokens."):
+            where, found = _cap(check, record)
         named = format_html_join(", ", "{}", ((link(id, names),) for id in ids))
         rows.append(
             CheckRow(CHECKS.get(check["check"], check["check"]), check["result"] == "pass", where, found, named)
         )
     return rows
+
+
+def _cap(check: Record, record: Record) -> tuple[str, str]:
+    """The cap on tokens that a check asked for: its field and its value."""
+    field = check["check"].removeprefix("tokens.")
+    return field, f"{record['effective'][f'token_caps.{field}']['value']:,}"
 
 
 @dataclass(frozen=True, slots=True)

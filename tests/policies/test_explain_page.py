@@ -34,7 +34,9 @@ GARBAGE = [
     "x/y/z/w",
     "a/b",
 ]
-FIELDS = ("tenant", "app", "branch", "user", "key", "model", "region", "uri", "mode", "at", "format")
+FIELDS = (
+    "tenant", "app", "branch", "user", "key", "model", "region", "input_tokens", "output_tokens", "uri", "mode", "at", "format",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -121,6 +123,25 @@ def test_it_shows_checks_layers_values_and_what_has_no_part(operator, world):
     assert "What must be kept longer" in text
 
 
+def test_a_call_of_too_many_tokens_is_refused_by_its_cap(operator, world):
+    def told(sent, wanted):
+        page = ask(operator, tenant="acme", app="chat", model="gpt-4o", input_tokens=sent, output_tokens=wanted)
+        return page.context["record"], page.context["sentence"], page.context["checks"][-1]
+
+    record, sentence, check = told("1000", "5000")
+
+    assert (record["decision"], record["reason"], record["model"]) == ("deny", "token_cap_exceeded", "openai/gpt-4o")
+    assert {"model": "gpt-4o", "input_tokens": 1000, "output_tokens": 5000}.items() <= record["request"].items()
+    assert "caps max_output_tokens at 4,096" in sentence
+    assert (check.question, check.passed, check.where) == (
+        "Are few enough tokens asked for?",
+        False,
+        "max_output_tokens",
+    )
+    assert told("1000", "4096")[0]["decision"] == "allow"
+    assert told("1000", "")[0]["decision"] == "allow"
+
+
 def test_the_json_is_the_record_of_the_functions_that_decide(operator, world):
     asked = {"tenant": world.tenant, "app": world.app(), "user": world.user(), "at": NOON}
     effective = Policy.objects.effective(**asked)
@@ -161,9 +182,10 @@ def test_the_permalink_holds_the_whole_question_and_its_instant(operator, world)
         {"app": "chat", "branch": "berlin", "user": "ada@acme.example", "model": "smart"},
         {"key": "ci", "model": "gpt-4o", "region": "eu-west-1"},
         {"uri": "s3://team/x", "mode": "delete"},
+        {"model": "gpt-4o", "input_tokens": "10", "output_tokens": "5000"},
         {"user": "ada@acme.example"},
     ],
-    ids=["scope", "key", "object", "no decision"],
+    ids=["scope", "key", "object", "tokens", "no decision"],
 )
 def test_the_test_to_copy_passes_as_long_as_the_answer_is_the_same(operator, world, asked):
     text = ask(operator, tenant="acme", **asked).context["test"]
@@ -174,6 +196,7 @@ def test_the_test_to_copy_passes_as_long_as_the_answer_is_the_same(operator, wor
     test()
 
     world.policy(config={"deny": ["*"]})
+    Policy.objects.filter(name="caps").update(enabled=False)
     world.policy("storage_access", {"deny": [{"uri": "s3://*", "modes": ["delete"]}]})
     with pytest.raises(AssertionError):
         test()
