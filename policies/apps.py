@@ -19,3 +19,6 @@ class PoliciesConfig(AppConfig):
         "LimitBucket": "counters, changed by every call; what changes them is in the reservations and requests",
         "Reservation": "traffic, not configuration; one released by hand is recorded as an event",
     }
+
+    def ready(self) -> None:
+        import policies.checks  # noqa: F401 - registers them
