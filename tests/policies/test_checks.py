@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connections
 
 from policies.checks import check_atomic_requests
 
 
 @pytest.mark.parametrize(("atomic", "found"), [(True, ["cp_policies.W001"]), (False, [])])
-def test_a_view_that_is_one_transaction_is_warned_of(settings, atomic, found):
-    settings.DATABASES = {"default": {**settings.DATABASES["default"], "ATOMIC_REQUESTS": atomic}}
+def test_a_view_that_is_one_transaction_is_warned_of(monkeypatch, atomic, found):
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
 
     assert [each.id for each in check_atomic_requests(None)] == found
 
 
 def test_an_alias_that_is_not_there_is_another_checks_matter(settings):
-    settings.DATABASES = {}
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "DATABASE": "elsewhere"}
 
     assert list(check_atomic_requests(None)) == []
