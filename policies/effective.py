@@ -31,6 +31,8 @@ from policies.periods import Schedule, Window, next_change
 from policies.schemas import stored_config_is_valid
 from policies.scope import Scope
 
+ALWAYS = Window()
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPolicy:
@@ -56,7 +58,8 @@ class StoredPolicy:
         row = Row(
             id_, layer, priority, policy_type, json.loads(config), frozenset(overridable), frozenset(final), version
         )
-        return cls(row, Window(start, end, parsed), valid, name, message)
+        bounded = start or end or parsed
+        return cls(row, Window(start, end, parsed) if bounded else ALWAYS, valid, name, message)
 
 
 MAX_DECIDED = 500
@@ -80,7 +83,6 @@ class EffectivePolicy:
     skipped: tuple[tuple[UUID, str], ...]
     invalid: Mapping[str, tuple[UUID, ...]]
     expires_at: datetime
-    fingerprint: str
     epoch: int
     merged: Merged = field(repr=False)
     policies: Mapping[UUID, StoredPolicy] = field(repr=False)
@@ -93,29 +95,38 @@ class EffectivePolicy:
         cls, scope: Scope, time_zone: str, at: datetime, stored: tuple[StoredPolicy, ...], epoch: int = 0
     ) -> EffectivePolicy:
         """stored: in the total order; all of them match the scope."""
-        reasons = {one.row.id: one.window.why_not(at) for one in stored}
-        applies = [one for one in stored if not reasons[one.row.id]]
+        applies: list[StoredPolicy] = []
+        skipped: list[tuple[UUID, str]] = []
         invalid: dict[str, tuple[UUID, ...]] = {}
-        for one in applies:
+        for one in stored:
+            if one.window is not ALWAYS and (why := one.window.why_not(at)):
+                skipped.append((one.row.id, why))
+                continue
+            applies.append(one)
             if not one.valid:
                 invalid[one.row.policy_type] = (*invalid.get(one.row.policy_type, ()), one.row.id)
         return cls(
             scope=scope,
             time_zone=time_zone,
             at=at,
-            applicable=tuple(one.row.id for one in applies),
-            skipped=tuple((policy, why) for policy, why in reasons.items() if why),
+            applicable=tuple([one.row.id for one in applies]),
+            skipped=tuple(skipped),
             invalid=invalid,
-            expires_at=next_change((one.window for one in stored), at),
-            fingerprint=_fingerprint(applies),
+            expires_at=next_change([one.window for one in stored if one.window is not ALWAYS], at),
             epoch=epoch,
-            merged=merge(one.row for one in applies if one.valid),
+            merged=merge([one.row for one in applies if one.valid]),
             policies={one.row.id: one for one in stored},
         )
 
     @property
     def tenant_id(self) -> UUID:
         return self.scope.tenant_id
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over the sorted ids and versions of what applies: equal for equal sets."""
+        rows = [self.policies[policy].row for policy in self.applicable]
+        return hashlib.sha256("\n".join(sorted(f"{row.id} {row.version}" for row in rows)).encode()).hexdigest()
 
     @property
     def conflicts(self) -> tuple[str, ...]:
@@ -239,9 +250,3 @@ class EffectivePolicy:
         """Skipping a broken policy would open what it denies."""
         broken = [policy for policy_type in types for policy in self.invalid.get(policy_type, ())]
         return Verdict(False, "policy_invalid", by=broken[0], policies=tuple(broken)) if broken else None
-
-
-def _fingerprint(applies: list[StoredPolicy]) -> str:
-    """SHA-256, in hex, over the sorted ids and versions: equal for equal sets."""
-    listed = sorted(f"{one.row.id} {one.row.version}" for one in applies)
-    return hashlib.sha256("\n".join(listed).encode()).hexdigest()

@@ -80,14 +80,21 @@ class Merged:
 
 def merge(rows: Iterable[Row]) -> Merged:
     """Merge applicable policies, in any order; their configs fit their schemas. null says nothing, 0 and [] do."""
-    ordered = sorted(rows, key=Row.order)
+    by_type: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=Row.order):
+        by_type.setdefault(row.policy_type, []).append(row)
     values: dict[str, dict[str, Any]] = {}
     provenance: dict[str, dict[str, Any]] = {}
     layers: dict[tuple[str, str], Sequence[Layer]] = {}
     for policy_type, fields in FIELDS.items():
-        of_type = [row for row in ordered if row.policy_type == policy_type]
-        for name, rule in fields.items():
-            said = [Said(row, row.config[name], _locked(row, name, rule)) for row in of_type if _speaks(row, name)]
+        of_type = by_type.get(policy_type, ())
+        for name in fields if of_type else ():
+            rule = fields[name]
+            said = [
+                Said(row, value, _locked(row, name, rule))
+                for row in of_type
+                if (value := row.config.get(name)) is not None
+            ]
             if said:
                 merged = rule.merge(said)
                 values.setdefault(policy_type, {})[name] = merged.value
@@ -95,10 +102,6 @@ def merge(rows: Iterable[Row]) -> Merged:
                 layers[policy_type, name] = merged.layers
     conflicts = _settle(values, provenance)
     return Merged(values, provenance, layers, conflicts)
-
-
-def _speaks(row: Row, name: str) -> bool:
-    return row.config.get(name) is not None
 
 
 def _locked(row: Row, name: str, rule: Field) -> bool:

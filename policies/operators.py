@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
-from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 Leaf = dict[str, Any]
@@ -38,13 +37,12 @@ class Row:
     final: frozenset[str] = frozenset()
     version: int = 1
 
-    def order(self) -> tuple[int, int, UUID]:
+    def order(self) -> tuple[int, int, int]:
         """Sort key of the one order everywhere: layer DESC, priority DESC, id ASC."""
-        return -self.layer, -self.priority, self.id
+        return -self.layer, -self.priority, self.id.int
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """What one policy says about one field."""
 
     row: Row
@@ -74,8 +72,7 @@ class Layer:
         return [entry for entry, _ in self.entries]
 
 
-@dataclass(frozen=True, slots=True)
-class Merge:
+class Merge(NamedTuple):
     """A merged field. provenance: a Leaf, or maps and lists of leaves in the shape of the value. layers: the lists of
     an INTERSECT field, widest layer first, or the one list of a UNION field.
     """
@@ -122,8 +119,10 @@ def first_of(*ranking: Any) -> Callable[[Any], int]:
 def intersect(said: Sequence[Said]) -> Merge:
     """A list of lists, widest layer first: union inside a layer, AND across. An empty list alone admits nothing."""
     left = survivors(said)
-    by_layer = groupby(sorted(left, key=lambda one: one.row.layer), key=lambda one: one.row.layer)
-    layers = [Layer.of(sorted(group, key=lambda one: one.row.order())) for _, group in by_layer]
+    by_layer: dict[int, list[Said]] = {}
+    for one in reversed(left):  # the widest layer first, and within a layer the total order
+        by_layer.setdefault(one.row.layer, []).insert(0, one)
+    layers = [Layer.of(group) for group in by_layer.values()]
     return Merge([layer.values() for layer in layers], _leaf("INTERSECT", left, said), layers)
 
 
@@ -152,7 +151,7 @@ def guardrails(said: Sequence[Said]) -> Merge:
         values, provenance = {}, {}
         for part, operator in _GUARDRAIL_PARTS.items():
             spoken = [
-                replace(one, value=one.value[part], locked=one.locked or part != "config")
+                one._replace(value=one.value[part], locked=one.locked or part != "config")
                 for one in about
                 if one.value.get(part) is not None
             ]
@@ -177,8 +176,7 @@ _GUARDRAIL_PARTS: Mapping[str, Operator] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One limit of one policy. counter: what is counted, for whom; with the mode it is the merge key."""
 
     said: Said
@@ -215,8 +213,10 @@ def all_apply(said: Sequence[Said]) -> Merge:
 
 
 def _lowest_of(same: Sequence[_Entry]) -> _Entry:
-    alive = {one.row.id for one in survivors(entry.said for entry in same)}
-    return min((entry for entry in same if entry.said.row.id in alive), key=lambda entry: entry.amount)
+    if len(same) == 1:
+        return same[0]
+    alive = {id(one.row) for one in survivors(entry.said for entry in same)}
+    return min((entry for entry in same if id(entry.said.row) in alive), key=lambda entry: entry.amount)
 
 
 def _makes_pointless(other: _Entry, entry: _Entry) -> bool:
@@ -227,9 +227,11 @@ def _makes_pointless(other: _Entry, entry: _Entry) -> bool:
 def _limit_leaf(entry: _Entry, kept: Sequence[_Entry], entries: Sequence[_Entry]) -> Leaf:
     """Sources: all survivors of the merge key with this limit. Shadowed: whose entries on it came to nothing."""
     rivals = [other for other in entries if other.counter == entry.counter]
+    if len(rivals) == 1:
+        return _leaf("ALL_APPLY", [entry.said], [])
     same = [other for other in rivals if other.mode == entry.mode]
-    alive = {one.row.id for one in survivors(other.said for other in same)}
-    sources = [other.said for other in same if other.amount == entry.amount and other.said.row.id in alive]
+    alive = {id(one.row) for one in survivors(other.said for other in same)}
+    sources = [other.said for other in same if other.amount == entry.amount and id(other.said.row) in alive]
     won = {(other.mode, other.amount) for other in kept if other.counter == entry.counter}
     lost = [other.said for other in rivals if (other.mode, other.amount) not in won]
     return _leaf("ALL_APPLY", sources, [*sources, *lost])
@@ -238,7 +240,7 @@ def _limit_leaf(entry: _Entry, kept: Sequence[_Entry], entries: Sequence[_Entry]
 def _keyed(said: Sequence[Said], merge: Callable[[str, Sequence[Said]], Merge]) -> Merge:
     names = sorted({name for one in said for name in one.value})
     merged = {
-        name: merge(name, [replace(one, value=one.value[name]) for one in said if name in one.value]) for name in names
+        name: merge(name, [one._replace(value=one.value[name]) for one in said if name in one.value]) for name in names
     }
     return Merge(
         {name: one.value for name, one in merged.items()}, {name: one.provenance for name, one in merged.items()}
@@ -254,6 +256,7 @@ def _grouped(entries: Iterable[_Entry], key: Callable[[_Entry], Hashable]) -> li
 
 
 def _leaf(op: str, sources: Iterable[Said], said: Iterable[Said], **more: str) -> Leaf:
-    chosen = list(dict.fromkeys(one.row.id for one in sources))
-    shadowed = list(dict.fromkeys(one.row.id for one in said if one.row.id not in chosen))
-    return {"op": op, "from": chosen, "shadowed": shadowed, **more}
+    # By the identity of rows, which is cheap: one policy is one row.
+    chosen = {id(one.row): one.row.id for one in sources}
+    shadowed = {id(one.row): one.row.id for one in said if id(one.row) not in chosen}
+    return {"op": op, "from": [*chosen.values()], "shadowed": [*shadowed.values()], **more}

@@ -67,25 +67,6 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
             found = found.filter(policy_type__in=[*types])
         return found.order_by("-layer", "-priority", "id")
 
-    def effective(
-        self,
-        tenant: Tenant | UUID,
-        app: App | None = None,
-        branch: Branch | None = None,
-        user: User | None = None,
-        key: APIKey | VerifiedKey | None = None,
-        at: datetime | None = None,
-    ) -> EffectivePolicy:
-        """What the policies of one request come to, and which policy gave each value: cached, else one statement.
-
-        Arguments and errors as for `applicable`; filters of this query set do not count. at: None = now, else past the
-        cache. What this transaction changed by this class is seen in it. A tenant that does not exist, or cannot be seen in
-        the present tenant scope: PolicyError("tenant_mismatch"), no empty set: that would allow. Database away:
-        policy_unavailable (503).
-        """
-        using: str | None = self._db  # type: ignore[attr-defined]  # an alias that was asked for by name
-        return resolution.effective(using, Scope.of(tenant, app, branch, user, key), at and _instant(at))
-
     def left_out(self, effective: EffectivePolicy, limit: int = 200) -> list[tuple[UUID, str]]:
         """Policies of the tenant with no part in `effective`, by id, and why: other_scope, disabled or expired."""
         scope = effective.scope
@@ -148,6 +129,24 @@ _Manager = models.Manager.from_queryset(PolicyQuerySet)
 
 class PolicyManager(_Manager["Policy"]):
     cache = resolution.cache
+
+    def effective(
+        self,
+        tenant: Tenant | UUID,
+        app: App | None = None,
+        branch: Branch | None = None,
+        user: User | None = None,
+        key: APIKey | VerifiedKey | None = None,
+        at: datetime | None = None,
+    ) -> EffectivePolicy:
+        """What the policies of one request come to, and which policy gave each value: cached, else one statement.
+
+        Arguments and errors as for `applicable`. at: None = now, else past the
+        cache. What this transaction changed by this class is seen in it. A tenant that does not exist, or cannot be seen in
+        the present tenant scope: PolicyError("tenant_mismatch"), no empty set: that would allow. Database away:
+        policy_unavailable (503).
+        """
+        return resolution.effective(self._db, Scope.of(tenant, app, branch, user, key), at and _instant(at))
 
 
 def _instant(at: datetime | None) -> datetime:

@@ -63,6 +63,15 @@ class Cache(Protocol):
     def begin(self) -> None: ...
 
 
+class Thread(threading.local):
+    """here: whether this thread may have written something in its transaction."""
+
+    here = False
+
+
+_wrote = Thread()
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """A row that a transaction of this process wrote, among what Django does at its commit: called, it is forgotten again."""
@@ -157,14 +166,18 @@ class Invalidation:
         """This process wrote a row: forget it now, and again once it is committed. Others learn it from the log."""
         self.apply([(kind, ref)])
         transaction.on_commit(Written(self, kind, ref), using=conf.DATABASE)
+        _wrote.here = True
 
     def changed_here(self, kind: str) -> bool:
         """Whether the open transaction of this thread wrote rows of a kind, as `changed` was told. What a savepoint took
         back does not count."""
+        if not _wrote.here:  # a hot path asks, and a connection is dear to find
+            return False
         connection = connections[conf.DATABASE]
-        return connection.in_atomic_block and any(
-            isinstance(hook, Written) and hook.kind == kind for _, hook, *_ in connection.run_on_commit
-        )
+        hooks = connection.run_on_commit if connection.in_atomic_block else []
+        kinds = {hook.kind for _, hook, *_ in hooks if isinstance(hook, Written)}
+        _wrote.here = bool(kinds)
+        return kind in kinds
 
     def flush(self) -> None:
         """Empty the caches of this process."""
