@@ -22,3 +22,7 @@ class PoliciesConfig(AppConfig):
 
     def ready(self) -> None:
         import policies.checks  # noqa: F401 - registers them
+        from controlplane.core.caches import invalidation
+        from policies import sweeping
+
+        invalidation.duties.add("limits", sweeping.EVERY, sweeping.duty)

@@ -16,6 +16,8 @@ class PolicyError(ControlPlaneError):
         "amount_unknown": "A limit counts something of which this call has no upper bound. Give the tokens and a price.",
         "idempotency_conflict": "This request id was used for another request. Give each request an id of its own.",
         "limits_unavailable": "The counters of a limit cannot be had. Try again in a second.",
+        "reason_required": "Say why: this is kept in the audit log.",
+        "reservation_ended": "This reservation has ended already. Nothing is held.",
         "scope_mismatch": "The app, branch or user given is not the one the key or branch belongs to. Leave it out.",
         "tenant_mismatch": "An object of another tenant was given, or this tenant cannot be seen here. Stay in one.",
         "policy_invalid": "A policy cannot be read, so everything it is about is refused. An administrator must repair it.",

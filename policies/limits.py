@@ -22,16 +22,18 @@ from django.db import connections
 
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
-from policies import notices
+from policies import notices, sweeping
 from policies.counting import Amounts, Threshold
 from policies.errors import PolicyError
 from policies.reserving import Answer, Asked, Level, ask, insert, open_windows, reserving
 from policies.resolution import EffectivePolicy
 from policies.settling import Ended, expiring, releasing, settling
+from policies.sweeping import Difference, Swept
 
 __all__ = (
     "Amounts", "Answer", "Asked", "Ended", "Held", "Level", "ask", "conclude", "expire", "expiring",
-    "open_windows", "release", "releasing", "reserve", "reserving", "settle", "settle_request", "settling", "tally", "tell_spent",
+    "open_windows", "release", "releasing", "reserve", "reserving", "settle", "settle_request", "settling",
+    "sweep", "tally", "tell_spent", "verify",
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -179,3 +181,13 @@ def release(tenant_id: UUID, request_id: str, *, at: datetime | None = None, usi
 def expire(tenant_id: UUID, request_id: str, *, at: datetime | None = None, using: str | None = None) -> Ended | None:
     """The same, if its time is over at `at`. It may still be settled."""
     return expiring(tenant_id, request_id, at or now()).send(using or conf.DATABASE)
+
+
+def sweep(*, at: datetime | None = None, using: str | None = None) -> Swept:
+    """Give back what is stale at `at` (None = now), and remove counters of windows long past. Also a duty, every 10 s."""
+    return sweeping.sweep(sweeping.through(using or conf.DATABASE), at)
+
+
+def verify(tenant_id: UUID | None = None, *, using: str | None = None) -> list[Difference]:
+    """Counters that are not what their reservations hold and spent: none, or somebody wrote past these functions."""
+    return sweeping.verify(using or conf.DATABASE, tenant_id)

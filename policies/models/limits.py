@@ -5,13 +5,16 @@ from typing import Any, Self
 from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import models, router, transaction
 from django.db.models import F, Q
 
+from auditing.models import AuditLog
 from controlplane.core.constraints import TenantForeignKey
 from controlplane.core.fields import created_at_field, id_field
 from controlplane.core.ids import now
-from policies.counting import LEVELS, METRICS, owner_words
+from policies import limits
+from policies.counting import LEVELS, METRICS, owner_words, plain_number
+from policies.errors import PolicyError
 from tenants.models import Tenant
 
 _MOST = 10**18
@@ -141,6 +144,24 @@ class LimitBucket(models.Model):
         """When another window begins; None: never."""
         return self.ends_at
 
+    def as_record(self) -> dict[str, Any]:
+        """As JSON, for scripts; amounts as text."""
+        return {
+            "id": self.pk,
+            "owner": self.owner,
+            "kind": self.kind,
+            "metric": self.metric,
+            "window": self.window,
+            "label": self.label,
+            "models": self.models,
+            "mode": self.last_mode or None,
+            "limit": None if self.last_limit is None else plain_number(self.last_limit),
+            "spent": plain_number(self.spent),
+            "reserved": plain_number(self.reserved),
+            "left": None if self.left is None else plain_number(self.left),
+            "resets_at": self.resets_at,
+        }
+
 
 class LimitAlert(models.Model):
     """A threshold that a counter passed in its window, told once. Written by `policies.limits.notices`, never changed.
@@ -189,7 +210,12 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
         return self.open().filter(expires_at__lte=at or now()).order_by("expires_at", "id")
 
     def of_bucket(self, bucket: LimitBucket) -> Self:
+        """Those that hold, or held, something of a counter."""
         return self.filter(tenant_id=bucket.tenant_id, bucket_ids__contains=[bucket.pk])
+
+    def release(self, reason: str) -> int:
+        """Give back what these hold, one by one; how many there were. As Reservation.release, but for what has ended."""
+        return sum(reservation._release(reason) for reservation in self.open().order_by("id"))
 
 
 class Reservation(models.Model):
@@ -262,3 +288,53 @@ class Reservation(models.Model):
 
     def __str__(self) -> str:
         return self.request_id
+
+    def release(self, reason: str) -> None:
+        """Give back what this holds; recorded as an event, `reservation.released`, with the reason.
+
+        The call itself is not stopped: if it ends after all, it is charged nothing. Raises PolicyError: reason_required,
+        reservation_ended.
+        """
+        if not self._release(reason):
+            raise PolicyError("reservation_ended", http_status=409)
+        self.refresh_from_db()
+
+    def _release(self, reason: str) -> bool:
+        if not reason.strip():
+            raise PolicyError("reason_required", http_status=400)
+        using = self._state.db or router.db_for_write(Reservation)
+        with transaction.atomic(using=using):
+            ended = limits.release(self.tenant_id, self.request_id, using=using)
+            if ended is None or not ended.changed:
+                return False
+            held = dict(zip(map(str, ended.buckets), map(plain_number, ended.amounts), strict=True))
+            AuditLog.objects.record(
+                "reservation.released",
+                tenant=self.tenant_id, app=self.app_id, branch=self.branch_id, user=self.user_id, api_key=self.key_id,
+                resource=self, details={"held": held}, reason=reason, request_id=self.request_id, model=self.model,
+            )  # fmt: skip
+        return True
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON, for scripts; amounts as text, in the order of the counters."""
+        named = (
+            "request_id",
+            "state",
+            "model",
+            "app_id",
+            "branch_id",
+            "user_id",
+            "key_id",
+            "reserved_at",
+            "expires_at",
+        )
+        return {
+            "id": self.pk,
+            **{name: getattr(self, name) for name in named},
+            "ended_at": self.ended_at,
+            "counters": self.bucket_ids,
+            "amounts": [plain_number(amount) for amount in self.amounts],
+            "actuals": None if self.actuals is None else [plain_number(amount) for amount in self.actuals],
+            "overrun": self.overrun,
+            "estimated": self.estimated,
+        }
