@@ -23,5 +23,8 @@ class PolicyError(ControlPlaneError):
         "policy_invalid": "A policy cannot be read, so everything it is about is refused. An administrator must repair it.",
         "version_unknown": "There is no such version of this policy. policy_history shows them.",
         "policy_unavailable": "The policies cannot be read: the database does not answer. Try again in a second.",
+        "document_unreadable": "This is no JSON document of policies. policy_export writes one.",
+        "plan_refused": "Some policies of the document do not fit, so nothing was written. Repair them first.",
+        "plan_stale": "Policies were changed since the plan was made, so nothing was written. Plan again.",
         "unknown_time_zone": "This machine does not know the time zone. Use an IANA name such as Europe/Berlin.",
     }

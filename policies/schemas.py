@@ -228,7 +228,7 @@ def stored_config_is_valid(policy_type: str, text: str) -> bool:
     return next(problems(SCHEMAS[policy_type], json.loads(text)), None) is None
 
 
-def problems(schema: type[Closed], value: Any) -> Iterator[tuple[str, str, str]]:
+def problems(schema: type[Closed], value: Any, max_bytes: int = MAX_CONFIG_BYTES) -> Iterator[tuple[str, str, str]]:
     """What is wrong with a config or schedule: (JSON path, code, sentence) of each fault, none if it fits.
 
     Paths read as in `limits.0.limit`, empty for the whole; codes are pydantic's types and those of this module.
@@ -248,5 +248,5 @@ def problems(schema: type[Closed], value: Any) -> Iterator[tuple[str, str, str]]
         for fault in error.errors(include_url=False, include_input=False):
             words = _WORDS.get(fault.get("ctx", {}).get("pattern", fault["type"]), fault["msg"])
             yield ".".join(str(part) for part in fault["loc"]), fault["type"], words
-    if size > MAX_CONFIG_BYTES:
-        yield "", "config_too_large", f"At most {MAX_CONFIG_BYTES} bytes can be stored"
+    if size > max_bytes:
+        yield "", "config_too_large", f"At most {max_bytes} bytes can be stored"
