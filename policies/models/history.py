@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, OuterRef, Q, Subquery, When
 
 from controlplane.core.fields import id_field
 from tenants.models import Tenant
@@ -16,6 +16,14 @@ class PolicyVersionQuerySet(models.QuerySet["PolicyVersion"]):
     def for_policy(self, policy: Policy) -> Self:
         """The versions of one policy, newest first."""
         return self.filter(tenant_id=policy.tenant_id, policy_id=policy.pk).order_by("-version")
+
+    def with_before(self) -> Self:
+        """Each with `before`: the body of the version before it; None for the first, and after a deletion."""
+        earlier = PolicyVersion.objects.filter(
+            tenant=OuterRef("tenant"), policy_id=OuterRef("policy_id"), version__lt=OuterRef("version")
+        ).order_by("-version")
+        there = Case(When(op=PolicyVersion.Op.DELETE, then=None), default=F("body"))
+        return self.annotate(before=Subquery(earlier.values(there=there)[:1]))
 
     def at_epoch(self, epoch: int) -> Self:
         """What each policy was at an epoch: its newest version until then, unless that one deleted it.
@@ -53,6 +61,9 @@ class PolicyVersion(models.Model):
     recorded_at = models.DateTimeField(db_comment="When it was written; the transaction was committed later")
 
     objects = PolicyVersionQuerySet.as_manager()
+
+    before: dict[str, Any] | None
+    """The body before the change; of `with_before()`."""
 
     class Meta:
         db_table_comment = "What each policy was after each change; append-only"
