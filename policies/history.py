@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import connections
 
+from auditing.directory import directory
 from controlplane.core.conf import conf
 from controlplane.core.ids import NIL, now
 from policies.errors import PolicyError
@@ -82,6 +83,26 @@ def put_back(policy: Policy, body: Mapping[str, Any]) -> None:
         name = field.attname
         if name in body and not field.generated and name not in {"id", "tenant_id", "version", "updated_at"}:
             setattr(policy, name, field.to_python(body[name]))
+
+
+def actor_names(actors: Iterable[str]) -> dict[str, str]:
+    """What to show for the `actor` of versions: the e-mail of a user, the name of a key, else as it is stored.
+
+    Versions keep no names of people, who may ask to be forgotten. Who is gone, or hidden by a tenant scope, stays an id.
+    """
+    shown = {actor: actor for actor in actors}
+    for kind, types in (("user", ("operator", "user")), ("api_key", ("api_key",))):
+        ids = {actor: _id(actor) for actor in shown if actor.partition(" ")[0] in types}
+        names = directory().names(kind, {id_ for id_ in ids.values() if id_})
+        shown |= {actor: f"{actor.partition(' ')[0]} {names[id_]}" for actor, id_ in ids.items() if id_ in names}
+    return shown
+
+
+def _id(actor: str) -> UUID | None:
+    try:
+        return UUID(actor.partition(" ")[2])
+    except ValueError:
+        return None
 
 
 # The columns of the statement in policies.resolution, out of the versions. Those of one tenant are few enough to be read.

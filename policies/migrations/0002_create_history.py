@@ -79,7 +79,7 @@ class Migration(migrations.Migration):
                 ),
                 ("epoch", models.BigIntegerField(db_comment="Epoch of the tenant that the change began")),
                 ("body", models.JSONField(db_comment="Every field after the change; of a deletion: before it")),
-                ("actor", models.TextField(db_comment="Who: type and name, as the audit log has them")),
+                ("actor", models.TextField(db_comment="Who: type and id, as in the audit log")),
                 ("reason", models.TextField(blank=True, db_comment="Why, in the writer's words", default="")),
                 (
                     "recorded_at",

@@ -56,7 +56,7 @@ class PolicyVersion(models.Model):
     op = models.CharField("operation", max_length=6, choices=Op, db_comment="create, update or delete")
     epoch = models.BigIntegerField(db_comment="Epoch of the tenant that the change began")
     body = models.JSONField(db_comment="Every field after the change; of a deletion: before it")
-    actor = models.TextField(db_comment="Who: type and name, as the audit log has them")
+    actor = models.TextField(db_comment="Who: type and id, as in the audit log")
     reason = models.TextField(blank=True, default="", db_comment="Why, in the writer's words")
     recorded_at = models.DateTimeField(db_comment="When it was written; the transaction was committed later")
 

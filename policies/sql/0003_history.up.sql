@@ -45,11 +45,9 @@ CREATE FUNCTION cp_policies_record() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     said jsonb := coalesce(nullif(current_setting('cp.audit', true), '')::jsonb, '{}');
-    -- "operator ada@acme.example", "command policy_apply (root)"; without an audit context the login of the database
-    who text := CASE
-        WHEN NOT said ? 'actor_type' THEN 'database ' || session_user
-        WHEN said ->> 'actor_type' = 'command' THEN format('command %s (%s)', said ->> 'actor_id', said ->> 'actor_label')
-        ELSE concat_ws(' ', said ->> 'actor_type', coalesce(nullif(said ->> 'actor_label', ''), nullif(said ->> 'actor_id', ''))) END;
+    -- Type and id alone, as "command policy_apply": a name of a person could never be erased from here.
+    who text := CASE WHEN said ? 'actor_type' THEN concat_ws(' ', said ->> 'actor_type', nullif(said ->> 'actor_id', ''))
+        ELSE 'database ' || session_user END;
     changed text := CASE TG_OP
         WHEN 'INSERT' THEN 'SELECT n.tenant_id, n.id, n.version, ''create'' AS op, to_jsonb(n) AS body FROM cp_new n'
         WHEN 'UPDATE' THEN 'SELECT n.tenant_id, n.id, n.version, ''update'' AS op, to_jsonb(n) AS body '

@@ -5,7 +5,7 @@ from typing import Any
 
 from controlplane.core.commands import add_page_arguments, page, uuid
 from policies.commands import policy_id_of
-from policies.history import diff
+from policies.history import actor_names, diff
 from policies.models import PolicyVersion
 from tenants import commands
 
@@ -27,10 +27,11 @@ class Command(commands.Command):
         if policy is not None:
             versions = versions.filter(policy_id=policy_id_of(owner, policy))
         found, after = page(versions, "-id", options["after"], options["limit"])
-        self.write_page([row(one, options["json"]) for one in found], after, as_json=options["json"])
+        names = actor_names(one.actor for one in found)
+        self.write_page([row(one, names[one.actor], options["json"]) for one in found], after, as_json=options["json"])
 
 
-def row(version: PolicyVersion, as_json: bool) -> dict[str, Any]:
+def row(version: PolicyVersion, actor: str, as_json: bool) -> dict[str, Any]:
     """As JSON with every difference, as a table with the paths that differ."""
     changes = diff(version.before or {}, version.body)
     what = [change.as_record() for change in changes] if as_json else [change.path for change in changes]
@@ -40,7 +41,7 @@ def row(version: PolicyVersion, as_json: bool) -> dict[str, Any]:
         "at": version.recorded_at,
         "epoch": version.epoch,
         "name": version.body.get("name", ""),
-        "actor": version.actor,
+        "actor": actor,
         "reason": version.reason,
         "changes": what,
         "policy_id": version.policy_id,
