@@ -86,9 +86,9 @@ class Flight:
     metadata: str | None
 
     @classmethod
-    def of(cls, call: Start) -> Flight:
-        """Raises InvalidRow for what its row, or later its fact, would not take."""
-        at = now()
+    def of(cls, call: Start, at: datetime | None = None) -> Flight:
+        """at: when it was accepted, None = now. Raises InvalidRow for what its row, or later its fact, would not take."""
+        at = at or now()
         id = uuid7_at(at)
         request_id = call.request_id if call.request_id is not None else id.hex
         check_text("request_id", request_id, 200)

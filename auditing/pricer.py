@@ -63,7 +63,9 @@ def price(rows: Sequence[Any]) -> list[Price]:
     asked = pricer()
     if asked is None or not rows:
         return [UNPRICED] * len(rows)
-    many = getattr(asked, "many", None)
+    many = (
+        getattr(asked, "many", None) if len(rows) > 1 else None
+    )  # one is asked for in a call's last moment, and quickly
     answers: Iterable[object]
     try:
         answers = many(rows) if many else [asked(row) for row in rows]

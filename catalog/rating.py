@@ -54,6 +54,16 @@ class Pricer:
 price_row = Pricer()
 
 
+def billed_by(tenant_id: UUID, served: ModelRecord, requested: str, at: datetime) -> PriceSegment | None:
+    """The price that a call of `served`, made at `at` (aware) under the name `requested`, will be billed by, as the caches
+    have it now: what `price_row` will say of its row."""
+    asked = requested if requested != served.canonical_id else None
+    row = SimpleNamespace(
+        tenant_id=tenant_id, provider=served.provider, model=served.canonical_id, requested_model=asked, created_at=at
+    )
+    return Prices(_cached).price(row)
+
+
 def _cached(key: Key) -> ModelRecord | None:
     try:
         return find(key)

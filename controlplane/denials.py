@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
@@ -20,12 +22,25 @@ from tenants.verification import VerifiedKey
 logger = logging.getLogger(__name__)
 
 
+class Object(NamedTuple):
+    """What a refusal is about. kind: key, model, policy, guardrail, or whose limit it is: tenant, app, branch, user, key.
+
+    name: for people; "" where it is not known.
+    """
+
+    kind: str
+    id: UUID | None = None
+    name: str = ""
+
+
 class Denied(ControlPlaneError):
     """The call is refused. Nothing was sent, nothing is owed.
 
-    code, http_status: why; message: for the caller. level: tenant, app, branch, user or key, where the rule stands.
-    object: (kind, id) of what refuses. policy_id, policy_version: the rule, if a policy refused. decision: the whole
-    reasoning about the model. retry_after: seconds, for 503.
+    code, http_status: why. message: names the rule, whose it is, its figures and when it starts anew. level: tenant, app,
+    branch, user or key, where the rule stands. object: what refuses. policy_id, policy_version: the rule, if a policy refused.
+    limit, used, reserved, requested: of the limit that refuses first, US dollars for budgets, else numbers; the limit of a
+    token cap too. resets_at: when it starts anew, None = never. retry_after: whole seconds after which another try makes
+    sense (429, 503). buckets: every limit that refuses, as JSON. decision: the whole reasoning about the model.
     """
 
     def __init__(
@@ -35,16 +50,34 @@ class Denied(ControlPlaneError):
         message: str,
         *,
         level: str = "",
-        object: tuple[str, UUID | None] | None = None,
+        object: Object | None = None,
         policy_id: UUID | None = None,
         policy_version: int | None = None,
-        decision: Decision | None = None,
+        limit: Decimal | int | None = None,
+        used: Decimal | None = None,
+        reserved: Decimal | None = None,
+        requested: Decimal | int | None = None,
+        resets_at: datetime | None = None,
         retry_after: int | None = None,
+        buckets: tuple[Mapping[str, Any], ...] = (),
+        decision: Decision | None = None,
     ) -> None:
         super().__init__(code, message, http_status=http_status)
         self.level, self.object = level, object
         self.policy_id, self.policy_version = policy_id, policy_version
-        self.decision, self.retry_after = decision, retry_after
+        self.limit, self.used, self.reserved, self.requested = limit, used, reserved, requested
+        self.resets_at, self.retry_after = resets_at, retry_after
+        self.buckets, self.decision = buckets, decision
+
+    def explain(self) -> dict[str, Any]:
+        """The refusal and what led to it, as JSON: the decision's record, with the code and message of the gate."""
+        told = {} if self.decision is None else self.decision.explain()
+        return told | {
+            "decision": "deny",
+            "reason": self.code,
+            "message": self.message,
+            "buckets": [dict(bucket) for bucket in self.buckets],
+        }
 
 
 class Recent:
@@ -72,17 +105,27 @@ _recent = Recent()
 
 
 def record(denied: Denied, key: VerifiedKey, model: str, at: datetime | None = None) -> None:
-    """Note a denial in the audit log: at most once a minute for a key, code and policy, with the number since."""
+    """Note a denial in the audit log: at most once a minute for a key, code and policy, with the number since.
+
+    Its details say what is needed to decide it again: the epoch and instant of the policies, and what was asked.
+    """
     times = _recent.count((key.key_id, denied.code, denied.policy_id), (at or now()).timestamp())
     if not times:
         return
     asked = "".join(letter if letter.isprintable() else "�" for letter in redact_text(model)[:265])
+    figures = {name: getattr(denied, name) for name in ("limit", "used", "reserved", "requested")}
+    details = {"code": denied.code, "policy_version": denied.policy_version, "model": asked, "times": times}
+    details |= {name: f"{value:f}" for name, value in figures.items() if value is not None}
+    if denied.decision is not None:
+        effective = denied.decision.effective
+        details |= {"at": effective.at.isoformat(), "fingerprint": effective.fingerprint}
+        details |= {"region": denied.decision.request.get("region"), "epoch": getattr(effective, "epoch", None)}
     try:
         AuditLog.objects.record(
             "gate.denied", tenant=key.tenant_id, app=key.app_id, branch=key.branch_id, user=key.user_id,
             api_key=key.key_id, actor=key, outcome="denied", reason=denied.message, model=asked,
             resource=("cp_policies_policy", denied.policy_id) if denied.policy_id else None,
-            details={"code": denied.code, "policy_version": denied.policy_version, "model": asked, "times": times},
+            details={name: value for name, value in details.items() if value is not None},
         )  # fmt: skip
     except (OperationalError, InterfaceError) as error:
         logger.error("a denial was not recorded: %s", error, extra={"code": denied.code})

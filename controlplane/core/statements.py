@@ -54,6 +54,8 @@ def send_together(using: str, statements: Sequence[Statement[Any]]) -> list[Any]
     All or nothing: outside a transaction the server makes one of them (they end at one Sync, and the first error undoes
     all), inside one they are part of it. Each sees what those before it have written.
     """
+    if len(statements) == 1:
+        return [statements[0].send(using)]
     connection = connections[using]
     connection.ensure_connection()
     began = time.monotonic()

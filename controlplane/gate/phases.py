@@ -1,0 +1,87 @@
+"""Phases 1 to 6 of a call: the key, the policies, the model, its tokens and the most that it may cost. Nothing is written."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import InterfaceError, OperationalError
+
+from catalog.rating import billed_by
+from controlplane.core.caches import CacheUnavailable
+from controlplane.denials import Denied, Object
+from controlplane.gate import refusing
+from controlplane.gate.asking import Asked
+from controlplane.gate.bounds import Bound, bound
+from controlplane.gate.reconnecting import persistently
+from controlplane.gate.refusing import counted
+from policies.errors import PolicyError
+from policies.models import Policy
+from policies.resolution import Decision, EffectivePolicy
+from tenants.errors import InvalidKey
+from tenants.models import APIKey
+from tenants.verification import VerifiedKey
+
+NOWHERE = "?"
+"""The region of a call that does not say where it goes. None is called so: where policies name regions, it is refused."""
+
+
+def verify(token: str, asked: Asked) -> VerifiedKey:
+    """Phases 1 and 2: the key, and what it stands on."""
+    try:
+        found: VerifiedKey = APIKey.objects.verify(token, environment=asked.environment, scope=asked.scope)
+        return found
+    except InvalidKey as refused:
+        raise counted(refusing.of_key(refused)) from refused
+
+
+def read(key: VerifiedKey) -> EffectivePolicy:
+    """Phase 3: the policies in force."""
+    try:
+        found: EffectivePolicy = persistently(lambda: Policy.objects.effective(key.tenant_id, key=key))
+        return found
+    except (OperationalError, InterfaceError, CacheUnavailable) as error:
+        raise counted(refusing.unavailable("policy_unavailable")) from error
+    except PolicyError as error:
+        tenant = Object("tenant", key.tenant_id)
+        denied = Denied("policy_unavailable", 503, error.message, level="tenant", object=tenant, retry_after=1)
+        raise counted(denied) from error
+
+
+def decide(effective: EffectivePolicy, key: VerifiedKey, asked: Asked) -> Decision:
+    """Phase 4: the model, where it is called, and the models of the key itself."""
+    name = asked.model if isinstance(asked.model, str) else ""
+    try:
+        decision = persistently(lambda: effective.decide_model(name, asked.region or NOWHERE))
+    except (OperationalError, InterfaceError, CacheUnavailable) as error:
+        raise counted(refusing.unavailable("policy_unavailable")) from error
+    if not decision:
+        refusing.refuse(refusing.of_decision(decision), key, asked.model)
+    if not key.allows_model(str(decision.model)):
+        denied = Denied(
+            "model_not_allowed", 403, f"This API key may not use {decision.model}. Use a key that allows it.",
+            level="key", object=Object("key", key.key_id, key.kid), decision=decision,
+        )  # fmt: skip
+        refusing.refuse(denied, key, asked.model)
+    return decision
+
+
+class Cost(NamedTuple):
+    """max_output_tokens: to send to the provider, None = no cap."""
+
+    max_output_tokens: int | None
+    bound: Bound
+
+
+def weigh(effective: EffectivePolicy, key: VerifiedKey, asked: Asked, decision: Decision, at: datetime) -> Cost:
+    """Phases 5 and 6: the token caps, then the most that the call may use and cost. A price that nobody knows refuses in
+    phase 7, where a hard limit asks for it."""
+    tokens = effective.check_tokens(asked.input_tokens or 0, asked.max_output_tokens)
+    if not tokens:
+        refusing.refuse(refusing.of_decision(tokens), key, asked.model)
+    caps = effective.merged.values.get("token_caps", {})
+    try:
+        price = billed_by(key.tenant_id, decision.record, asked.model, at)
+    except (OperationalError, InterfaceError, CacheUnavailable) as error:
+        raise counted(refusing.unavailable("limits_unavailable")) from error
+    return Cost(tokens.output_tokens, bound(asked, decision.record, price, caps, tokens.output_tokens, at))
