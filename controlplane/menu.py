@@ -50,6 +50,8 @@ MENU: tuple[Entry, ...] = (
     _list_of("Tenancy", "Refresh token families", "cp_tenants", "refreshfamily", "clock"),
     _list_of("Governance", "Policies", "cp_policies", "policy", "shield"),
     Entry("Governance", "Explain", "admin:cp_policies_policy_explain", "cp_policies.view_policy", "question"),
+    _list_of("Governance", "Limits", "cp_policies", "limitbucket", "coins"),
+    _list_of("Governance", "Reservations", "cp_policies", "reservation", "clock"),
     _list_of("Governance", "Audit log", "cp_auditing", "auditlog", "log"),
     _list_of("Models", "Providers", "cp_catalog", "provider", "cloud"),
     _list_of("Models", "Models", "cp_catalog", "aimodel", "chip"),

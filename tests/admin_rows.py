@@ -12,8 +12,9 @@ from django.contrib.auth.models import Group
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.ids import now
-from policies.models import Policy
+from policies.models import LimitBucket, Policy, Reservation
 from tenants.models import APIKey, App, Branch, RefreshFamily, RefreshToken, Tenant, User, UserApp
+from tests.factories import LimitAlertFactory, LimitBucketFactory, ReservationFactory
 from tests.policies.world import World
 
 
@@ -95,6 +96,32 @@ def _event(world, n):
     )
 
 
+def _counter(world, n):
+    """A counter of a user and an app, with an alert and with calls that hold something of it."""
+    owner = {
+        "app_id": world.app().pk,
+        "user_id": world.user().pk,
+        "branch_id": world.branch().pk,
+        "key_id": world.key().pk,
+    }
+    start = now().replace(hour=0, minute=0) - timedelta(days=n // 4)
+    bucket = LimitBucketFactory(
+        tenant=world.tenant, window="day", label=f"{start:%Y-%m-%d}", starts_at=start, ends_at=now() + timedelta(days=1),
+        key=f"budget|scope:31|{world.slug} {n % 4}|cost|day|1|-|{start:%Y-%m-%d}", owner_kind="scope:31", **owner,
+        spent=Decimal(n), reserved=Decimal(1), last_limit=Decimal(50), last_mode="hard",
+    )  # fmt: skip
+    LimitAlertFactory(bucket=bucket)
+    ReservationFactory(
+        tenant=world.tenant, bucket_ids=[bucket.pk], amounts=[1], request_id=f"{world.slug} holds {n}", **owner
+    )
+    return bucket
+
+
+def _reservation(world, n):
+    _counter(world, n)
+    return Reservation.objects.get(request_id=f"{world.slug} holds {n}")
+
+
 MAKE = {
     Tenant: lambda world, n: Tenant.objects.create(slug=f"{world.slug}-{n}", name=f"{world.slug} {n}"),
     App: lambda world, n: App.objects.create(tenant=world.tenant, slug=f"app-{n}", name=f"App {n}"),
@@ -104,6 +131,8 @@ MAKE = {
     APIKey: _key,
     RefreshFamily: _family,
     Policy: lambda world, n: world.policy("budget", name=f"policy {n}", app=world.app(), user=world.user()),
+    LimitBucket: _counter,
+    Reservation: _reservation,
     Provider: lambda world, n: Provider.objects.create(slug=f"{world.slug}-{n}", name=f"Provider {n}"),
     AIModel: _model,
     ModelAlias: _alias,
@@ -117,7 +146,7 @@ MAKE = {
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, InferenceRequest, InFlightRequest, DeadLetter, PriceImport)
+LOGS = (AuditLog, LimitBucket, InferenceRequest, InFlightRequest, DeadLetter, PriceImport)
 
 
 def make(model, count, slug="acme"):

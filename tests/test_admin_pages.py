@@ -20,7 +20,7 @@ from django.urls import get_resolver, reverse
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.admin import WritableModelAdmin
-from policies.models import Policy
+from policies.models import LimitBucket, Policy, Reservation
 from tenants.models import APIKey, App, Branch, RefreshFamily, Tenant, User, UserApp
 from tests.admin_rows import LOGS, MAKE, Page, make
 from tests.policies.world import World
@@ -154,6 +154,8 @@ SOUGHT = {
     APIKey: lambda row: row.secrets.get().kid,
     RefreshFamily: lambda row: row.user.email,
     Policy: lambda row: row.name,
+    LimitBucket: lambda row: str(row.user_id),
+    Reservation: lambda row: row.request_id,
     Provider: lambda row: row.slug,
     AIModel: lambda row: row.key,
     ModelAlias: lambda row: row.alias,

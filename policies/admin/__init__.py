@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from policies.admin import policies
+from policies.admin import limits, policies, reservations
 
-__all__ = ["policies"]
+__all__ = ["limits", "policies", "reservations"]

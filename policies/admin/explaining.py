@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import PermissionDenied
@@ -18,11 +19,13 @@ from controlplane.core.admin import readable_address
 from controlplane.core.ids import now
 from policies.admin import wording
 from policies.admin.asking import QuestionForm
-from policies.decisions import Decision
+from policies.deciding import Verdict
+from policies.decisions import Decision, TokenDecision
 from policies.effective import EffectivePolicy
 from policies.errors import PolicyError
 from policies.explain import explain
 from policies.models import Policy
+from policies.standing import hardest, standing
 
 MOST_LEFT_OUT = 200
 
@@ -68,9 +71,9 @@ def _answer(form: QuestionForm) -> dict[str, Any]:
     """The record, and its words for the page. Raises PolicyError."""
     asked = form.cleaned_data
     effective = Policy.objects.effective(**form.scope, at=asked["at"] or now())  # no cache: people ask what is stored
-    decision = _decide(effective, asked)
+    decision, buckets = _judge(effective, asked)
     left_out = Policy.objects.left_out(effective, MOST_LEFT_OUT)
-    record = explain(effective, decision, left_out)
+    record = explain(effective, decision, left_out, buckets)
     names = {str(id): stored.name for id, stored in effective.policies.items()}
     others = Policy.objects.filter(pk__in=[id for id, _ in left_out])
     names |= {str(id): name for id, name in others.values_list("pk", "name")} if left_out else {}
@@ -83,6 +86,7 @@ def _answer(form: QuestionForm) -> dict[str, Any]:
         "time_zone": effective.time_zone,
         "sentence": wording.sentence(record, _subject(asked, record), names) if decision is not None else "",
         "checks": wording.checks(record, names),
+        "limits": wording.limits(record, names, {str(id): name for name, id in form.names().values()}),
         "values": wording.values(record, names),
         "layers": wording.layers(record, names),
         "left_out": wording.left_out(record, names),
@@ -93,19 +97,42 @@ def _answer(form: QuestionForm) -> dict[str, Any]:
     }
 
 
-def _decide(effective: EffectivePolicy, asked: Mapping[str, Any]) -> Decision | None:
-    if asked["model"]:
-        decision = effective.decide_model(asked["model"], asked["region"] or None)
-        return decision if asked["input_tokens"] is None or not decision else _with_tokens(decision, asked)
-    return effective.decide_storage(asked["uri"], asked["mode"]) if asked["uri"] else None
+Judged = tuple[Decision | None, list[dict[str, Any]]]
 
 
-def _with_tokens(model: Decision, asked: Mapping[str, Any]) -> Decision:
-    """A permitted model and the caps of the call, as the gate asks them: one after the other."""
-    tokens = model.effective.check_tokens(asked["input_tokens"], asked["output_tokens"])
+def _judge(effective: EffectivePolicy, asked: Mapping[str, Any]) -> Judged:
+    """The decision and how the limits stand, in the gate's order: the model, the tokens, the limits."""
+    if asked["uri"]:
+        return effective.decide_storage(asked["uri"], asked["mode"]), []
+    if not asked["model"]:
+        return None, []
+    decision, output = effective.decide_model(asked["model"], asked["region"] or None), asked["output_tokens"]
+    if decision and asked["input_tokens"] is not None:
+        tokens = effective.check_tokens(asked["input_tokens"], output)
+        decision, output = _with_tokens(decision, tokens), tokens.output_tokens
+    if decision.record is None:
+        return decision, []
+    broken = [id for kind in ("rate_limit", "budget") for id in effective.invalid.get(kind, ())]
+    if broken:
+        return _refused(decision, "policy_invalid", broken) if decision else decision, []
+    buckets = standing(effective, decision.record, effective.at, asked["input_tokens"], output)
+    failing = sorted((one for one in buckets if one["result"] == "fail"), key=lambda one: str(one["kind"]))
+    if not decision or not failing:
+        return decision, buckets
+    reason = "budget_exceeded" if failing[0]["kind"] == "budget" else "rate_limited"
+    return _refused(decision, reason, [UUID(hardest(one)["policy"]) for one in failing]), buckets
+
+
+def _with_tokens(model: Decision, tokens: TokenDecision) -> Decision:
     verdict = (model if tokens else tokens).verdict
     verdict = replace(verdict, checks=(*model.verdict.checks, *tokens.verdict.checks))
     return Decision.of(model.effective, verdict, {**model.request, **tokens.request}, model.record)
+
+
+def _refused(model: Decision, reason: str, policies: Sequence[UUID]) -> Decision:
+    """A permitted model that a later question refuses."""
+    verdict = Verdict(False, reason, by=policies[0], policies=tuple(policies), checks=model.verdict.checks)
+    return Decision.of(model.effective, verdict, model.request, model.record)
 
 
 def _subject(asked: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -147,7 +174,7 @@ def as_test(form: QuestionForm, record: Mapping[str, Any]) -> str:
 
 def _asserted(asked: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[str, str]:
     """The rest of the test's name, and what it asks and asserts."""
-    if "decision" not in record:
+    if record.get("reason") in (None, "budget_exceeded", "rate_limited"):  # counters move on
         fingerprint = record["policy_set"]["fingerprint"].removeprefix("sha256:")
         return "the_same_policies_apply", f"assert effective.fingerprint == {fingerprint!r}"
     if asked["uri"]:

@@ -9,17 +9,19 @@ from decimal import Decimal
 from typing import Any
 
 from django.urls import reverse
+from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from controlplane.core import display
+from controlplane.core.charts import Mark, level_bar, share
+from policies.admin.phrases import Names, layer_words, limit_words, link, measured, owner_words, resets
 
 Record = Mapping[str, Any]
-Names = Mapping[str, str]
-"""Names of policies by id, "" for one without a name."""
 
+NEAR = 0.8
+"""From which part of a limit on people are warned."""
 AND = format_html('<i class="cp-quiet"> {} </i>', "and")
-LEVELS = ((16, "key"), (8, "user"), (4, "branch"), (2, "app"))
 OPERATORS = {
     "STRICTEST": "the strictest counts",
     "INTERSECT": "every layer must allow it",
@@ -71,22 +73,6 @@ CHECKS = {
 }
 
 
-def layer_words(layer: int) -> str:
-    """Whom a layer is about, nearest first: 1 = organization, 11 = user + app. A branch goes without its app."""
-    named = [name for bit, name in LEVELS if layer & bit]
-    if "branch" in named and "app" in named:
-        named.remove("app")
-    return " + ".join(named) or "organization"
-
-
-def link(policy: str, names: Names, version: int | None = None) -> SafeString:
-    """A policy by its name, leading to it; its version, where the question was about one."""
-    url = reverse("admin:cp_policies_policy_change", args=[policy])
-    shown = names.get(policy) or format_html("policy {}", display.short_id(policy))
-    named = format_html('<a href="{}" title="{}">{}</a>', url, policy, shown)
-    return format_html('{} <span class="cp-quiet">v{}</span>', named, version) if version else named
-
-
 def sentence(record: Record, subject: str, names: Names) -> SafeString:
     """The decision, and who is responsible for it. subject: what was asked for, as in "smart (openai/gpt-4o)"."""
     by, pattern = record["by"], record["pattern"]
@@ -95,6 +81,8 @@ def sentence(record: Record, subject: str, names: Names) -> SafeString:
         why = format_html("{} admits it with {}", author, display.mono(pattern)) if pattern else "nothing denies it"
     elif record["reason"] == "token_cap_exceeded":
         why = format_html("{} caps {} at {}", author, *_cap(record["checks"][-1], record))
+    elif record["reason"] in ("budget_exceeded", "rate_limited"):
+        why = _used_up(record, author)
     elif record["reason"] in BECAUSE:
         why = format_html(BECAUSE[record["reason"]], author, display.mono(pattern or ""))
     else:
@@ -127,6 +115,20 @@ def checks(record: Record, names: Names) -> list[CheckRow]:
             CheckRow(CHECKS.get(check["check"], check["check"]), check["result"] == "pass", where, found, named)
         )
     return rows
+
+
+def _used_up(record: Record, author: SafeString | str) -> SafeString:
+    """The first limit of the policy in charge that refuses, and how it stands."""
+    bucket = next(
+        one
+        for one in record["buckets"]
+        if one["result"] == "fail" and record["by"]["policy"] in {limit["policy"] for limit in one["limits"]}
+    )
+    words, left = limit_words(bucket), measured(bucket["metric"], bucket["left"])
+    wanted = (
+        f", and this call may take {measured(bucket['metric'], bucket['requested'])}" if bucket["requested"] else ""
+    )
+    return format_html("{} limits it to {}, of which {} is left{}", author, words, left, wanted)
 
 
 def _cap(check: Record, record: Record) -> tuple[str, str]:
@@ -216,20 +218,66 @@ def _object(value: Mapping[str, Any]) -> SafeString | str:
     return display.mono(json.dumps(value, ensure_ascii=False))
 
 
-def limit_words(entry: Mapping[str, Any]) -> str:
-    """A limit as in "$50.00 a month, of each user, soft; openai/* only; alert at 80 %"."""
-    window = entry["window"]
-    metric = entry.get("metric")
-    amount = f"${Decimal(entry['limit']):,}" if metric is None else f"{entry['limit']:,} {metric.replace('_', ' ')}"
-    span = {"total": " in all", "none": " at once"}.get(window, f" a {window}" if metric is None else f" in {window}")
-    whose = f", for each {entry['per']}" if entry.get("per", "scope") != "scope" else ""
-    mode = entry.get("mode", "hard")
-    parts = [f"{amount}{span}{whose}{'' if mode == 'hard' else f', {mode}'}"]
-    if entry.get("models"):
-        parts.append(f"{', '.join(entry['models'])} only")
-    if entry.get("alert_at"):
-        parts.append("alert at " + ", ".join(f"{share:.0%}" for share in entry["alert_at"]))
-    return "; ".join(parts)
+@dataclass(frozen=True, slots=True)
+class LimitRow:
+    """A counter. whose: its owner in words. part: how much of its limit is used and held; near: 80 % or more of it.
+
+    result: fail, warn or pass.
+    """
+
+    words: str
+    whose: str
+    url: str
+    policies: Sequence[SafeString]
+    spent: str
+    held: str
+    left: str
+    bar: SafeString
+    part: str
+    near: bool
+    result: str
+    resets: SafeString | str
+
+
+def limits(record: Record, names: Names, owners: Mapping[str, str]) -> list[LimitRow]:
+    """The counters a call is counted on, as they stand. owners: names of apps, branches, users and keys by id."""
+    return [_limit(one, names, owners) for one in record["buckets"]]
+
+
+def _limit(bucket: Record, names: Names, owners: Mapping[str, str]) -> LimitRow:
+    words, metric = limit_words(bucket), bucket["metric"]
+    spent, held, left = (measured(metric, bucket[name]) for name in ("spent", "reserved", "left"))
+    marks = [Mark(Decimal(one["limit"]), one["mode"] == "hard") for one in bucket["limits"]]
+    used = share(Decimal(bucket["spent"]) + Decimal(bucket["reserved"]), Decimal(bucket["limit"])) or 0.0
+    id = bucket["bucket"]
+    return LimitRow(
+        words=words,
+        whose=owner_words(bucket["owner"], bucket["counts"], owners),
+        url=reverse("admin:cp_policies_limitbucket_change", args=[id]) if id else "",
+        policies=[_threshold(one, metric, names) for one in bucket["limits"]],
+        spent=spent,
+        held=held,
+        left=left,
+        bar=level_bar(
+            f"{words}: {spent} used, {held} held, {left} left",
+            Decimal(bucket["spent"]),
+            Decimal(bucket["reserved"]),
+            marks,
+        ),
+        part=f"{used:.0%}",
+        near=used >= NEAR,
+        result=bucket["result"],
+        resets=resets(bucket["resets_at"] and parse_datetime(bucket["resets_at"]), bucket["zone"]),
+    )
+
+
+def _threshold(limit: Record, metric: str, names: Names) -> SafeString:
+    policy = link(limit["policy"], names, limit["version"])
+    if limit["mode"] == "hard":
+        return policy
+    return format_html(
+        '{} <span class="cp-quiet">{} at {}</span>', policy, limit["mode"], measured(metric, limit["limit"])
+    )
 
 
 @dataclass(frozen=True, slots=True)

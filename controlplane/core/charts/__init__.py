@@ -6,6 +6,7 @@ axis with one unit; bars and axes begin at zero. Classes are in cp_core/pages.cs
 
 from __future__ import annotations
 
+from controlplane.core.charts.levels import Mark, level_bar, share
 from controlplane.core.charts.rankings import Bar, horizontal_bars
 from controlplane.core.charts.steps import Span, Steps, StepTimeline, step_chart
 from controlplane.core.charts.timelines import Series, Timeline, line_chart, spark_line, stacked_bars
@@ -13,6 +14,7 @@ from controlplane.core.figures import dollars, plain, short
 
 __all__ = (
     "Bar",
+    "Mark",
     "Series",
     "Span",
     "StepTimeline",
@@ -20,8 +22,10 @@ __all__ = (
     "Timeline",
     "dollars",
     "horizontal_bars",
+    "level_bar",
     "line_chart",
     "plain",
+    "share",
     "short",
     "spark_line",
     "stacked_bars",
