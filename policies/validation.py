@@ -56,8 +56,13 @@ def _faults(policy: Policy, owners: _Owners) -> Iterator[Fault]:
 
 def _in_json(name: str, schema: type[Closed], value: Any) -> Iterator[Fault]:
     for path, code, sentence in problems(schema, value):
-        text = f"{path}: {sentence}." if path else f"{sentence}."
-        yield name, ValidationError(text, code=code, params={"path": path})
+        yield name, _at(path, f"{sentence}.", code)
+
+
+def _at(path: str, text: str, code: str) -> ValidationError:
+    """A fault inside a JSON value. The path is also its parameter `path`, so Django formats the text: % is doubled."""
+    told = f"{path}: {text}" if path else text
+    return ValidationError(told.replace("%", "%%"), code=code, params={"path": path})
 
 
 def _in_flags(policy: Policy) -> Iterator[Fault]:
@@ -82,8 +87,8 @@ def _in_models(policy: Policy) -> Iterator[Fault]:
     places += [(f"aliases.{alias}", model) for alias, model in (policy.config.get("aliases") or {}).items()]
     for path, model in places:
         if not _exists(model, policy):
-            text = f"{path}: there is no model {model}. Use the id of one in the catalog, as provider/name."
-            yield "config", ValidationError(text, code="unknown_model", params={"path": path})
+            text = f"there is no model {model}. Use the id of one in the catalog, as provider/name."
+            yield "config", _at(path, text, "unknown_model")
 
 
 def _exists(model: str, policy: Policy) -> bool:

@@ -30,6 +30,16 @@ def faults(policy, way="save"):
     return {name: [error.code for error in errors] for name, errors in caught.value.error_dict.items()}
 
 
+@pytest.mark.parametrize("name", ["%d", "%(x)s", "100%"])
+def test_a_field_with_a_percent_sign_in_its_name_is_told_as_it_is(acme, name):
+    with pytest.raises(ValidationError) as caught:
+        new(acme, "token_caps", config={name: 1}).save()
+
+    assert caught.value.message_dict["config"] == [
+        f"{name}: There is no such field here. Remove it, or correct its name."
+    ]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_config_error_has_its_field_path_and_code_and_nothing_is_stored(acme, way):
     policy = new(acme, "budget", config={"limits": [{"window": "month", "limit": "1e3"}], "x": 1})
