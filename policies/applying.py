@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from django.core.exceptions import ValidationError
-from django.db.models import Model, prefetch_related_objects
+from django.db.models import Model, QuerySet, prefetch_related_objects
 
 from auditing.context import audit_context
 from controlplane.core.errors import ControlPlaneError
@@ -98,8 +98,7 @@ class Plan:
         Tenant._base_manager.select_for_update(no_key=True).get(pk=self.tenant.pk)
         touched = [planned.policy.pk for planned in self.changes if planned.op != "create"]
         list(Policy.objects.select_for_update().filter(pk__in=touched).order_by("pk").values_list("pk"))
-        epochs = PolicyEpoch.objects.select_for_update().filter(tenant=self.tenant)
-        if (epochs.values_list("epoch", flat=True).first() or 0) != self.epoch:
+        if _epoch(PolicyEpoch.objects.select_for_update().filter(tenant=self.tenant)) != self.epoch:
             raise PolicyError("plan_stale", http_status=409)
 
 
@@ -109,18 +108,14 @@ def plan(tenant: Tenant, document: Any, *, prune: bool = False) -> Plan:
     prune: enabled policies that it does not name, those without a name too, are to be disabled; none is ever deleted.
     Nothing is written. All that does not fit is in `refused`; this raises nothing.
     """
-    epoch = (
-        PolicyEpoch.objects.filter(tenant=tenant).values_list("epoch", flat=True).first() or 0
-    )  # before what it is of
+    epoch = _epoch(PolicyEpoch.objects.filter(tenant=tenant))  # read first: what comes later makes the plan stale
     there = stored(tenant)
     entries, refused = _entries(document)
     drafts = _Drafts(tenant, there)
     made = [drafts.of(number, entry) for number, entry in entries]
     refused += [*drafts.refused, *_unfit([draft for draft in made if draft])]
     changes = [draft.planned() for draft in made if draft]
-    named = {
-        entry.name for _, entry in entries
-    }  # with a fault elsewhere it is not all of them: nothing is applied then
+    named = {entry.name for _, entry in entries}
     pruned = [policy for policy in there if prune and policy.enabled and policy.name not in named]
     return Plan(
         tenant,
@@ -132,6 +127,10 @@ def plan(tenant: Tenant, document: Any, *, prune: bool = False) -> Plan:
         tuple(sorted(refused, key=lambda fault: [part.zfill(6) for part in fault.path.split(".")[:2]])),
         sum(not planned.changes for planned in changes),
     )
+
+
+def _epoch(epochs: QuerySet[PolicyEpoch]) -> int:
+    return epochs.values_list("epoch", flat=True).first() or 0
 
 
 def _entries(document: Any) -> tuple[list[tuple[int, Entry]], list[Refused]]:

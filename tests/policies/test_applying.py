@@ -430,7 +430,7 @@ GARBAGE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
     | st.sampled_from(["caps", "chat", "token_caps", "budget", "ada@acme.example", "2026-05-01T00:00Z"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["name", "policy_type", "config", "scope", "app", "limits", "policies", "x\0"]), inner, max_size=4
+        st.sampled_from(["name", "policy_type", "config", "scope", "app", "limits", "policies", "%d", "x\0"]), inner, max_size=4
     ),
     max_leaves=10,
 )  # fmt: skip
