@@ -113,8 +113,8 @@ def plan(tenant: Tenant, document: Any, *, prune: bool = False) -> Plan:
     entries, refused = _entries(document)
     drafts = _Drafts(tenant, there)
     made = [drafts.of(number, entry) for number, entry in entries]
-    refused += [*drafts.refused, *_unfit([draft for draft in made if draft])]
-    changes = [draft.planned() for draft in made if draft]
+    refused += [*drafts.refused, *_unfit(made)]
+    changes = [draft.planned() for draft in made if draft.placed]
     named = {entry.name for _, entry in entries}
     pruned = [policy for policy in there if prune and policy.enabled and policy.name not in named]
     return Plan(
@@ -171,11 +171,12 @@ def _path(number: int, path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A policy as an entry wants it. before: as it is stored; None = it is not."""
+    """A policy as an entry wants it. before: as it is stored; None = it is not. placed: what it names was found."""
 
     number: int
     policy: Policy
     before: Policy | None
+    placed: bool
 
     def planned(self) -> Planned:
         after = entry_of(self.policy)
@@ -195,21 +196,19 @@ class _Drafts:
         for policy in there:
             self._there.setdefault(policy.name, []).append(policy)
 
-    def of(self, number: int, entry: Entry) -> _Draft | None:
-        same = self._there.get(entry.name, [])
+    def of(self, number: int, entry: Entry) -> _Draft:
+        """A draft, without a scope if that cannot be found: what else is wrong with it is told at once."""
+        faults, same = len(self.refused), self._there.get(entry.name, [])
         if len(same) > 1:
             text = f"{len(same)} stored policies have this name. Rename all but one."
             self.refused.append(Refused(_path(number, "name"), entry.name, "ambiguous_name", text))
-            return None
-        scope = self._scope(number, entry)
-        if scope is None:
-            return None
-        policy = self._like(same[0]) if same else Policy(tenant=self._tenant)
+        before = same[0] if len(same) == 1 else None
+        policy = self._like(before) if before else Policy(tenant=self._tenant)
         said = entry.model_dump(exclude={"scope", "valid_from", "valid_until"})
         said |= {"valid_from": _instant(entry.valid_from), "valid_until": _instant(entry.valid_until)}
-        for name, value in (said | scope).items():
+        for name, value in (said | self._scope(number, entry)).items():
             setattr(policy, name, value)
-        return _Draft(number, policy, same[0] if same else None)
+        return _Draft(number, policy, before, placed=len(self.refused) == faults)
 
     def _like(self, before: Policy) -> Policy:
         policy = copy.copy(before)
@@ -217,9 +216,9 @@ class _Drafts:
         policy._state.fields_cache = {"tenant": self._tenant}
         return policy
 
-    def _scope(self, number: int, entry: Entry) -> dict[str, Any] | None:
-        """The rows that the scope names, None for any; None altogether: one is not there, or is another tenant's."""
-        names, tenant, faults = entry.scope, self._tenant, len(self.refused)
+    def _scope(self, number: int, entry: Entry) -> dict[str, Any]:
+        """The rows that the scope names; None for any, and for one that is not there, or is another tenant's."""
+        names, tenant = entry.scope, self._tenant
         found: dict[str, Any] = {"branch": None}
         found["app"] = self._row(number, entry, "app", names.app, lambda text: app_by_slug(tenant, text))
         found["user"] = self._row(number, entry, "user", names.user, lambda text: user_by_name(tenant, text))
@@ -232,7 +231,7 @@ class _Drafts:
             found["branch"] = self._row(
                 number, entry, "branch", names.branch, lambda text: branch_by_code(app, text), app.pk
             )
-        return None if len(self.refused) > faults else found
+        return found
 
     def _row(self, number: int, entry: Entry, level: str, text: str | None, find: Any, within: object = None) -> Any:
         """The row of a name, looked up once."""

@@ -263,6 +263,17 @@ def test_what_does_not_fit_is_told_by_path_and_changes_nothing(acme, found, expe
     assert [policy.enabled for policy in Policy.objects.all()] == [True]
 
 
+def test_all_that_is_wrong_with_an_entry_is_told_at_once(acme):
+    acme.policy("token_caps", name="caps"), acme.policy("token_caps", name="caps")
+
+    made = plan(acme.tenant, document(entry(config={"max": 1}, scope={"app": "x", "user": "y"}, final=["z"])))
+
+    assert {path.removeprefix("policies.0.") for path, _ in faults(made)} == {
+        "name", "scope.app", "scope.user", "config.max", "final",
+    }  # fmt: skip
+    assert made.changes == ()
+
+
 def test_one_entry_that_does_not_fit_holds_back_all(acme):
     made = plan(
         acme.tenant, document(entry("good"), entry("bad", config={"max": 1}), entry("worse", scope={"app": "x"}))
