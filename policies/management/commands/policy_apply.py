@@ -79,7 +79,7 @@ class Command(commands.Command):
                 self.stdout.write(line)
         ops = [one.op for one in planned.changes]
         counts = ", ".join(f"{ops.count(op)} to {op}" for op in ("create", "update", "disable"))
-        closing = "Written." if outcome["applied"] else "Nothing was written."
-        if not outcome["applied"] and not outcome["refused_as"]:
+        closing = "Written." if outcome["applied"] and ops else "Nothing was written."
+        if ops and not outcome["applied"] and not outcome["refused_as"]:
             closing = f"Nothing was written: --apply --epoch {planned.epoch} writes it, if nothing changes till then."
         self.stdout.write(f"{counts}, {planned.unchanged} as they are. {closing}")

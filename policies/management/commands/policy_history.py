@@ -32,9 +32,9 @@ class Command(commands.Command):
 
 
 def row(version: PolicyVersion, actor: str, as_json: bool) -> dict[str, Any]:
-    """As JSON with every difference, as a table with the paths that differ."""
+    """As JSON with every difference, as a table with the paths that an update changed."""
     changes = diff(version.before or {}, version.body)
-    what = [change.as_record() for change in changes] if as_json else [change.path for change in changes]
+    paths = [change.path for change in changes] if version.op == PolicyVersion.Op.UPDATE else []
     return {
         "version": version.version,
         "op": version.op,
@@ -43,7 +43,7 @@ def row(version: PolicyVersion, actor: str, as_json: bool) -> dict[str, Any]:
         "name": version.body.get("name", ""),
         "actor": actor,
         "reason": version.reason,
-        "changes": what,
+        "changes": [change.as_record() for change in changes] if as_json else paths,
         "policy_id": version.policy_id,
         "id": version.pk,
     }
