@@ -88,6 +88,8 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
             found = versions.filter(version=version).first()
             if found is None:
                 raise PolicyError("version_unknown", http_status=404)
+            # One at a time: a row that is not there cannot be locked, and two would both insert it.
+            Tenant._base_manager.select_for_update(no_key=True).get(pk=tenant_id)
             stored = self.model._base_manager.select_for_update().filter(pk=policy_id, tenant_id=tenant_id).first()
             policy: Policy = stored or self.model(id=policy_id, tenant_id=tenant_id)
             put_back(policy, found.body)

@@ -19,6 +19,7 @@ from policies.models import Policy, PolicyVersion
 from tenants.models import App
 from tenants.scope import tenant_scope
 from tests.policies.world import make_models
+from tests.races import together
 
 
 def history(policy_id):
@@ -189,6 +190,17 @@ def test_a_restore_can_name_the_version_it_read(policy):
     assert caught.value.error_dict["version"][0].code == "stale_version"
     policy.restore(1, if_version=2)
     assert policy.name == "models"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deleted_policy_that_is_restored_by_many_at_once_comes_back_once(acme):
+    id_ = acme.policy(name="models").pk
+    Policy.objects.filter(pk=id_).delete()
+
+    outcomes = together(*[lambda: Policy.objects.restore(acme.tenant, id_, 1).version] * 4)
+
+    assert outcomes == [3] * 4
+    assert [one[:2] for one in history(id_)] == [(1, "create"), (2, "delete"), (3, "create")]
 
 
 # ---------------------------------------------------------------- a past epoch
