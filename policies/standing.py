@@ -9,7 +9,7 @@ from typing import Any
 from catalog.errors import CatalogError, UsageError
 from catalog.pricing import worst_case
 from catalog.records import ModelRecord
-from policies.counting import Amounts, Counter, counters
+from policies.counting import Amounts, Counter, counters, plain_number
 from policies.effective import EffectivePolicy
 from policies.models import LimitBucket
 
@@ -73,15 +73,15 @@ def _bucket(
         "label": counter.label,
         "models": None if counter.models is None else list(counter.models),
         "mode": shown.mode,
-        "limit": _text(shown.limit),
+        "limit": plain_number(shown.limit),
         "limits": [
-            {"mode": one.mode, "limit": _text(one.limit), "policy": str(one.policy_id), "version": one.policy_version}
+            {"mode": one.mode, "limit": plain_number(one.limit), "policy": str(one.policy_id), "version": one.policy_version}
             for one in counter.thresholds
         ],
-        "spent": _text(spent),
-        "reserved": _text(reserved),
-        "left": _text(max(shown.limit - used, _ZERO)),
-        "requested": None if requested is None else _text(requested),
+        "spent": plain_number(spent),
+        "reserved": plain_number(reserved),
+        "left": plain_number(max(shown.limit - used, _ZERO)),
+        "requested": None if requested is None else plain_number(requested),
         "resets_at": None if counter.ends_at is None else _instant(counter.ends_at),
         "zone": zone,
         "result": _result(counter, used, requested),
@@ -96,10 +96,6 @@ def _result(counter: Counter, used: Decimal, requested: Decimal | None) -> str:
 
     modes = {one.mode for one in counter.thresholds if not passes(one.limit)}
     return "fail" if "hard" in modes else "warn" if "soft" in modes else "pass"
-
-
-def _text(value: Decimal) -> str:
-    return f"{value.normalize():f}"
 
 
 def _instant(at: datetime) -> str:

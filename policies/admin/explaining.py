@@ -77,6 +77,7 @@ def _answer(form: QuestionForm) -> dict[str, Any]:
     names = {str(id): stored.name for id, stored in effective.policies.items()}
     others = Policy.objects.filter(pk__in=[id for id, _ in left_out])
     names |= {str(id): name for id, name in others.values_list("pk", "name")} if left_out else {}
+    owners = {str(id): name for name, id in form.names().values()}
     return {
         "record": record,
         "names": form.names(),
@@ -84,9 +85,9 @@ def _answer(form: QuestionForm) -> dict[str, Any]:
         "instant": display.instant(effective.at),
         "local": f"{effective.at.astimezone(ZoneInfo(effective.time_zone)):%a %H:%M:%S}",
         "time_zone": effective.time_zone,
-        "sentence": wording.sentence(record, _subject(asked, record), names) if decision is not None else "",
+        "sentence": wording.sentence(record, _subject(asked, record), names, owners) if decision is not None else "",
         "checks": wording.checks(record, names),
-        "limits": wording.limits(record, names, {str(id): name for name, id in form.names().values()}),
+        "limits": wording.limits(record, names, owners),
         "values": wording.values(record, names),
         "layers": wording.layers(record, names),
         "left_out": wording.left_out(record, names),

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import CharField, QuerySet
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Concat
 
 from tenants.models import APIKey, App, Branch, User
 
@@ -31,7 +31,7 @@ def named(rows: Iterable[object], *more: QuerySet[Any, Any]) -> dict[str, str]:
     return {str(id): text for id, text in first.union(*rest, all=True)}
 
 
-def texts(rows: QuerySet[Any, Any], field: str) -> QuerySet[Any, Any]:
-    """(id, text) of each row, of one type whatever the column is, so that they can be united."""
+def texts(rows: QuerySet[Any, Any], field: str | Concat) -> QuerySet[Any, Any]:
+    """(id, text) of each row, of one type whatever the column is, so that they can be united. field: a column, or more."""
     found: QuerySet[Any, Any] = rows.order_by().annotate(_text=Cast(field, CharField())).values_list("pk", "_text")
     return found

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.functions import Concat
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -25,7 +26,7 @@ from policies.admin import owners
 from policies.admin.phrases import link, measured
 from policies.models import LimitBucket, Policy, Reservation
 
-TONES = {"reserved": "info", "overdue": "bad", "expired": "warn"}
+TONES = {"overdue": "bad", "expired": "warn"}
 OLD = timedelta(minutes=5)
 OPEN = ("open", "old")
 
@@ -85,7 +86,7 @@ class Paged(LogQuerySet[Reservation]):
 
 @admin.register(Reservation)
 class ReservationAdmin(BigTableAdmin):
-    list_display = ("since", "request", "of", "owner", "model", "holds", "until", "standing")
+    list_display = ("since", "request", "of", "owner", "holds", "until", "standing")
     list_filter = (OpenWindowFilter, StateFilter, subject_filter("tenant", "tenant", offer=True), BucketFilter)
     search_fields = ("request_id",)
     search_help_text = "A request id or the id of a reservation, whole"
@@ -106,8 +107,7 @@ class ReservationAdmin(BigTableAdmin):
             permission="release",
             command="reservation_release",
             past="released",
-            explain="What these calls hold is given back now, and nothing is charged. A call that is still running is not "
-            "counted against its limits any more, unless it is settled.",
+            explain="What these calls hold is given back now. A call that still runs is not stopped, and is charged nothing.",
             perform=lambda row, request, reason: row.release(reason),
             offered=lambda row: row.state == Reservation.State.RESERVED,
             preview=lambda rows: [
@@ -194,14 +194,14 @@ class ReservationAdmin(BigTableAdmin):
         actuals = row.actuals or [None] * len(row.amounts)
         lines = []
         for id, amount, actual in zip(row.bucket_ids, row.amounts, actuals, strict=True):
-            metric = row.__dict__["names"].get(str(id))
-            if metric is None:
+            metric, _, window = row.__dict__["names"].get(str(id), "").partition(" ")
+            if not metric:
                 shown: str = display.short_id(id)  # its window is over, and the counter was removed
             else:
                 url = reverse("admin:cp_policies_limitbucket_change", args=[id])
-                shown = format_html('<a href="{}">{}</a>', url, metric.replace("_", " "))
-            took = "" if actual is None else f", {measured(metric or '', actual)} spent"
-            lines.append((shown, f"{measured(metric or '', amount)} held{took}"))
+                shown = format_html('<a href="{}">{} by {}</a>', url, metric.replace("_", " "), window)
+            took = "" if actual is None else f", {measured(metric, actual)} spent"
+            lines.append((shown, f"{measured(metric, amount)} held{took}"))
         return _listed(lines)
 
     @admin.display(description="Flags")
@@ -243,9 +243,9 @@ _UNITS = {
 
 
 def _name(rows: list[Reservation]) -> None:
-    """Names of who asked, and metrics of the counters, in one statement."""
+    """Names of who asked, and metric and window of the counters, in one statement."""
     counters = LimitBucket.objects.filter(pk__in={id for row in rows for id in row.bucket_ids})
-    names = owners.named(rows, owners.texts(counters, "metric")) if rows else {}
+    names = owners.named(rows, owners.texts(counters, Concat("metric", Value(" "), "window"))) if rows else {}
     for row in rows:
         row.__dict__["names"] = names
 
@@ -265,4 +265,4 @@ def _parts(row: Reservation) -> list[tuple[str, Decimal]]:
     """What is held, by metric; a counter that was removed after its window is left out."""
     names: Mapping[str, str] = row.__dict__.get("names", {})
     found = zip(row.bucket_ids, row.amounts, strict=True)
-    return [(names[str(id)], amount) for id, amount in found if str(id) in names]
+    return [(names[str(id)].split()[0], amount) for id, amount in found if str(id) in names]

@@ -73,8 +73,11 @@ CHECKS = {
 }
 
 
-def sentence(record: Record, subject: str, names: Names) -> SafeString:
-    """The decision, and who is responsible for it. subject: what was asked for, as in "smart (openai/gpt-4o)"."""
+def sentence(record: Record, subject: str, names: Names, owners: Mapping[str, str]) -> SafeString:
+    """The decision, and who is responsible for it. subject: what was asked for, as in "smart (openai/gpt-4o)".
+
+    owners: names of apps, branches, users and keys by id.
+    """
     by, pattern = record["by"], record["pattern"]
     author = format_html("{} ({})", link(by["policy"], names, by["version"]), layer_words(by["layer"])) if by else ""
     if record["reason"] == "allowed":
@@ -82,7 +85,7 @@ def sentence(record: Record, subject: str, names: Names) -> SafeString:
     elif record["reason"] == "token_cap_exceeded":
         why = format_html("{} caps {} at {}", author, *_cap(record["checks"][-1], record))
     elif record["reason"] in ("budget_exceeded", "rate_limited"):
-        why = _used_up(record, author)
+        why = _used_up(record, author, owners)
     elif record["reason"] in BECAUSE:
         why = format_html(BECAUSE[record["reason"]], author, display.mono(pattern or ""))
     else:
@@ -117,7 +120,7 @@ def checks(record: Record, names: Names) -> list[CheckRow]:
     return rows
 
 
-def _used_up(record: Record, author: SafeString | str) -> SafeString:
+def _used_up(record: Record, author: SafeString | str, owners: Mapping[str, str]) -> SafeString:
     """The first limit of the policy in charge that refuses, and how it stands."""
     bucket = next(
         one
@@ -128,7 +131,8 @@ def _used_up(record: Record, author: SafeString | str) -> SafeString:
     wanted = (
         f", and this call may take {measured(bucket['metric'], bucket['requested'])}" if bucket["requested"] else ""
     )
-    return format_html("{} limits it to {}, of which {} is left{}", author, words, left, wanted)
+    whose = owner_words(bucket["owner"], bucket["counts"], owners)
+    return format_html("{} limits {} to {}, of which {} is left{}", author, whose, words, left, wanted)
 
 
 def _cap(check: Record, record: Record) -> tuple[str, str]:

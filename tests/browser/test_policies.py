@@ -9,7 +9,10 @@ from tests.browser.conftest import SHOTS
 from tests.browser.test_pages import Watched, barriers
 
 EXPLAIN = "/admin/cp_policies/policy/explain/"
+LIMITS, RESERVATIONS = "/admin/cp_policies/limitbucket/", "/admin/cp_policies/reservation/"
 POLICIES = """
+from decimal import Decimal
+from policies.limits import Amounts, reserve
 from policies.models import Policy
 from tenants.models import App, User
 app = App.objects.filter(tenant__users__isnull=False).order_by("slug").first()
@@ -22,8 +25,10 @@ for policy_type, name, config in [
     ("storage_access", "Files", {"allow": [{"uri": "s3://" + "folder/" * 12 + "*", "modes": ["list", "read"]}]}),
 ]:
     Policy.objects.create(policy_type=policy_type, name=name, config=config, **scope)
+user = app.tenant.users.order_by("email").first()
+held = reserve(Policy.objects.effective(app.tenant, app, user=user), "openai/x", Amounts(cost=Decimal(4500)), "a-call-that-runs")
 Policy.objects.create(tenant=app.tenant, policy_type="token_caps", name="Short answers", config={"max_output_tokens": 4096})
-print("scope", app.tenant.slug, app.slug, app.tenant.users.order_by("email").first().email)
+print("scope", app.tenant.slug, app.slug, user.email)
 """
 
 
@@ -54,6 +59,23 @@ def test_pages_around_policies_are_whole_and_accessible(asked, open_page, width,
         page.screenshot(path=SHOTS / f"policies-{name}-{width}-{scheme}.png", full_page=True)
         if width != 768:
             wrong += [f"{path}: {sentence}" for sentence in barriers(page)]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_limits_and_reservations_are_whole_and_accessible(asked, open_page, width, scheme):
+    page = open_page(width, scheme)
+    watched = Watched(page)
+    wrong = []
+    for name, path in {"limits": f"{LIMITS}?used=80", "reservations": f"{RESERVATIONS}?state=open"}.items():
+        page.goto(path)
+        link = page.locator("#result_list tbody th a").first.get_attribute("href")
+        for shown, url in {name: path, f"{name}-one": link}.items():
+            wrong += watched.problems(url)
+            page.screenshot(path=SHOTS / f"policies-{shown}-{width}-{scheme}.png", full_page=True)
+            wrong += [f"{url}: {sentence}" for sentence in barriers(page)]
 
     assert wrong == []
 

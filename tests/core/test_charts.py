@@ -9,13 +9,16 @@ import pytest
 
 from controlplane.core.charts import (
     Bar,
+    Mark,
     Series,
     Span,
     Steps,
     StepTimeline,
     Timeline,
     horizontal_bars,
+    level_bar,
     line_chart,
+    share,
     spark_line,
     stacked_bars,
     step_chart,
@@ -295,3 +298,31 @@ def test_a_line_that_is_set_apart_is_dashed_in_its_legend_too():
 
 def test_names_in_a_picture_of_steps_are_escaped():
     assert "<b>" not in step_chart(of_prices(steps((JANUARY, MAY, 5), name="<b>x</b>")))
+
+
+def test_a_level_says_in_words_and_colour_how_full_it_is():
+    calm, near, full = (level_bar("so much", used, 1, [Mark(10)]) for used in (3, 7.5, 9.5))
+
+    assert 'aria-label="so much"' in calm
+    assert "cp-near" not in calm
+    assert "cp-near" in near
+    assert "cp-full" in full
+    assert calm.count("<line") == 1
+
+
+def test_a_level_ends_at_the_highest_of_what_is_used_and_the_marks():
+    over = level_bar("", 20, 0, [Mark(10), Mark(5, firm=False)])
+
+    assert 'class="cp-used" x="0%" y="3" width="100%"' in over
+    assert 'class="cp-firm" x1="50%" x2="50%"' in over
+    assert 'class="cp-firm cp-open" x1="25%"' in over
+
+
+@pytest.mark.parametrize(("used", "limit", "part"), [(5, 10, 0.5), (0, 0, 1.0), (3, None, None), (20, 10, 2.0)])
+def test_of_a_limit_of_nothing_all_is_used(used, limit, part):
+    assert share(used, limit) == part
+
+
+def test_a_level_without_anything_is_empty_and_without_a_mark_full():
+    assert "cp-used" not in level_bar("", 0)
+    assert 'width="100%" height="6" rx="2"' in level_bar("", Decimal("0.01"))

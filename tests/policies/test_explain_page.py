@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -14,7 +15,9 @@ from django.urls import reverse
 
 from auditing.models import AuditLog
 from policies.explain import explain
-from policies.models import Policy
+from policies.limits import Amounts, reserve, settle
+from policies.models import LimitBucket, Policy
+from policies.standing import standing
 from tenants.models import APIKey, Branch, Tenant, User
 from tests.admin_rows import Page
 from tests.policies.world import make_models
@@ -142,10 +145,63 @@ def test_a_call_of_too_many_tokens_is_refused_by_its_cap(operator, world):
     assert told("1000", "")[0]["decision"] == "allow"
 
 
+def test_limits_stand_there_with_what_is_used_and_when_they_begin_anew(operator, world):
+    world.tenant.time_zone = "Asia/Kolkata"
+    world.tenant.save()
+    effective = world.effective(app=world.app(), user=world.user())
+    settle(reserve(effective, "openai/gpt-4o", Amounts(cost=Decimal(3)), "a"), Amounts(cost=Decimal("2.5")))
+    reserve(effective, "openai/gpt-4o", Amounts(cost=Decimal(6)), "b")
+
+    page = ask(operator, tenant="acme", app="chat", user="ada@acme.example", model="gpt-4o")
+
+    money, pace = page.context["limits"]
+    assert (money.words, money.whose) == ("$10 a month", "user ada@acme.example")
+    assert (money.spent, money.held, money.left, money.part, money.near) == ("$2.50", "$6.00", "$1.50", "85%", True)
+    assert "00:00" in money.resets
+    assert "18:30:00 UTC" in money.resets
+    assert money.url == reverse(
+        "admin:cp_policies_limitbucket_change", args=[LimitBucket.objects.get(metric="cost").pk]
+    )
+    assert pace.words == "1,000 requests in 1m"
+    assert page.context["record"]["decision"] == "allow"
+
+
+def test_a_counter_that_nobody_counted_on_stands_at_zero(operator, world):
+    page = ask(operator, tenant="acme", app="chat", model="gpt-4o")
+
+    money, _ = page.context["limits"]
+    assert (money.whose, money.spent, money.left, money.url) == ("requests without a user", "$0", "$10.00", "")
+    assert not LimitBucket.objects.exists()
+
+
+def test_what_is_used_up_is_named_with_whose_limit_it_is(operator, world):
+    reserve(world.effective(user=world.user()), "openai/gpt-4o", Amounts(cost=Decimal(10)), "all of it")
+
+    page = ask(operator, tenant="acme", user="ada@acme.example", model="gpt-4o")
+
+    record = page.context["record"]
+    assert (record["decision"], record["reason"], record["by"]["name"]) == ("deny", "budget_exceeded", "money")
+    assert "limits user ada@acme.example to $10 a month, of which $0 is left" in page.context["sentence"]
+    assert [row.result for row in page.context["limits"]] == ["fail", "pass"]
+    assert ask(operator, tenant="acme", model="gpt-4o").context["record"]["decision"] == "allow"
+
+
+def test_a_limit_that_cannot_be_read_refuses(operator, world):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE cp_policies_policy SET config = '{\"limits\": 1}' WHERE name = 'money'")
+
+    record = ask(operator, tenant="acme", app="chat", model="gpt-4o").context["record"]
+
+    assert (record["reason"], record["by"]["name"], record["buckets"]) == ("policy_invalid", "money", [])
+
+
 def test_the_json_is_the_record_of_the_functions_that_decide(operator, world):
     asked = {"tenant": world.tenant, "app": world.app(), "user": world.user(), "at": NOON}
     effective = Policy.objects.effective(**asked)
-    expected = explain(effective, effective.decide_model("o1"), Policy.objects.left_out(effective))
+    decision = effective.decide_model("o1")
+    expected = explain(
+        effective, decision, Policy.objects.left_out(effective), standing(effective, decision.record, NOON)
+    )
 
     answer = ask(
         operator, tenant="acme", app="chat", user="ada@acme.example", model="o1", at=NOON.isoformat(), format="json"
@@ -153,8 +209,8 @@ def test_the_json_is_the_record_of_the_functions_that_decide(operator, world):
 
     record = json.loads(answer.content)
     assert record == json.loads(json.dumps(expected))
-    told = json.loads(json.dumps(effective.decide_model("o1").explain()))
-    assert {name for name in told if told[name] != record[name]} == {"skipped"}  # the page names those left out too
+    told = json.loads(json.dumps(decision.explain()))
+    assert {name for name in told if told[name] != record[name]} == {"skipped", "buckets"}  # of these it tells more
     assert answer.headers["Content-Disposition"] == 'attachment; filename="explain-acme.json"'
 
 
