@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -154,33 +155,74 @@ def _holds_nul(value: object) -> bool:
     return isinstance(value, str) and "\x00" in value
 
 
-READERS: dict[str, Callable[[str, Any], Any]] = {
-    "request_id": _text(200),
-    "created_at": _instant,
-    "tenant_id": _uuid,
-    "app_id": _uuid,
-    "branch_id": _uuid,
-    "user_id": _uuid,
-    "api_key_id": _uuid,
-    "provider": _text(64),
-    "model": _text(265),
-    "requested_model": _text(265),
-    "status": _status,
-    "prompt_tokens": _count,
-    "completion_tokens": _count,
-    "cached_tokens": _count,
-    "cache_write_tokens": _count,
-    "reasoning_tokens": _count,
-    "other_units": _object(4096),
-    "cost": _money,
-    "price_id": _uuid,
-    "cost_breakdown": _object(512),
-    "latency_ms": _count,
-    "ttft_ms": _count,
-    "stream": _bool,
-    "error_code": _text(64),
-    "error": _text(2000),
-    "metadata": _object(4096),
+def _plain_texts(most: int) -> Callable[[Sequence[Any]], bool]:
+    def plain(values: Sequence[Any]) -> bool:
+        if set(map(type, values)) != {str}:
+            return False
+        joined, lengths = "".join(values), list(map(len, values))
+        return min(lengths) > 0 and max(lengths) <= most and joined.isascii() and "\x00" not in joined
+
+    return plain
+
+
+def _plain_counts(values: Sequence[Any]) -> bool:
+    return set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= MAX_INT
+
+
+def _plain_uuids(values: Sequence[Any]) -> bool:
+    return set(map(type, values)) <= {UUID, NoneType}
+
+
+def _plain_instants(values: Sequence[Any]) -> bool:
+    return set(map(type, values)) == {datetime} and all(value.tzinfo is UTC for value in values)
+
+
+def _absent(values: Sequence[Any]) -> bool:
+    return set(map(type, values)) <= {NoneType}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How the values of a column are read. read: one value that is not None, from its name and what was given; raises Refused.
+    plain: whether all values of many are ones that it would give back as they are: quick, and may say no to some."""
+
+    read: Callable[[str, Any], Any]
+    plain: Callable[[Sequence[Any]], bool] = _absent
+
+
+def _texts(most: int) -> Kind:
+    return Kind(_text(most), _plain_texts(most))
+
+
+_UUIDS, _COUNTS = Kind(_uuid, _plain_uuids), Kind(_count, _plain_counts)
+
+KINDS: dict[str, Kind] = {
+    "request_id": _texts(200),
+    "created_at": Kind(_instant, _plain_instants),
+    "tenant_id": _UUIDS,
+    "app_id": _UUIDS,
+    "branch_id": _UUIDS,
+    "user_id": _UUIDS,
+    "api_key_id": _UUIDS,
+    "provider": _texts(64),
+    "model": _texts(265),
+    "requested_model": _texts(265),
+    "status": Kind(_status),
+    "prompt_tokens": _COUNTS,
+    "completion_tokens": _COUNTS,
+    "cached_tokens": _COUNTS,
+    "cache_write_tokens": _COUNTS,
+    "reasoning_tokens": _COUNTS,
+    "other_units": Kind(_object(4096)),
+    "cost": Kind(_money),
+    "price_id": _UUIDS,
+    "cost_breakdown": Kind(_object(512)),
+    "latency_ms": _COUNTS,
+    "ttft_ms": _COUNTS,
+    "stream": Kind(_bool),
+    "error_code": _texts(64),
+    "error": _texts(2000),
+    "metadata": Kind(_object(4096)),
 }
-FIELDS = tuple(READERS)
+FIELDS = tuple(KINDS)
 """Names that a row may have."""

@@ -1,8 +1,12 @@
-"""Finished calls of elsewhere, by the thousand: validated, staged by COPY, written once, refused rows kept aside."""
+"""Finished calls of elsewhere, by the thousand: validated, priced, written once by COPY, refused rows kept aside.
+
+A batch goes straight into the log, and is priced and rendered piece by piece while the server takes the pieces before. Where
+the log refuses it, for a row is known or bad, it is staged in a temporary table, and so are those behind it until one is all
+new.
+"""
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -16,15 +20,16 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from auditing.columns import Refusal
+from auditing.costs import prices
 from auditing.deadletters import Origin, RawRow, keep_aside
 from auditing.directory import directory
 from auditing.errors import AuditUnavailable
-from auditing.pricer import FREE, UNPRICED, Price, price, pricer
 from auditing.redaction import redact_text
-from auditing.validation import COLUMNS, Fact, Validator
+from auditing.rendering import COLUMNS, Lines
+from auditing.validation import Facts, judge
 from controlplane.core import partitions
-from controlplane.core.bulk import BadRow, stage
-from controlplane.core.ids import NIL, now
+from controlplane.core.bulk import copy_text, temporary_like
+from controlplane.core.ids import NIL, lower_bound, now
 
 LOG = partitions.PartitionedLog("cp_auditing_inferencerequest", local_unique=("tenant_id", "request_id"))
 
@@ -86,11 +91,12 @@ def ingest(
     Each batch is one transaction. Raises AuditUnavailable, with `.result` so far, when the database is gone: running
     all again is safe.
     """
-    result = IngestResult()
+    result, fresh = IngestResult(), True
     remaining = iter(rows)
     while batch := list(islice(remaining, batch_size)):
         try:
-            _write_batch(batch, result, source, Origin(origin or source, tenant_id), historical, using)
+            kept_aside = Origin(origin or source, tenant_id)
+            fresh = _write_batch(batch, result, source, kept_aside, historical, using, fresh)
         except (OperationalError, InterfaceError) as error:
             if not connections[using].in_atomic_block:
                 connections[using].close_if_unusable_or_obsolete()  # so that the next run has one that works
@@ -105,21 +111,27 @@ def ingest(
 
 
 def _write_batch(
-    batch: list[_Numbered], result: IngestResult, source: str, origin: Origin, historical: bool, using: str
-) -> None:
+    batch: list[_Numbered], result: IngestResult, source: str, origin: Origin, historical: bool, using: str, fresh: bool
+) -> bool:
+    """Write a batch, and say whether its rows were all new. fresh: they are believed to be."""
     present = now()
-    facts, refused = _judge(batch, present, source, historical)
-    months = {(fact.created_at.year, fact.created_at.month) for _, fact in facts}
-    partitions.ensure(LOG, present, months=[date(year, month, 1) for year, month in months], using=using)
-    facts = _priced(facts)
+    facts, refused = _judge(batch, present, historical)
+    partitions.ensure(LOG, present, months=_months(facts), using=using)
+    lines = Lines(facts, prices(facts), source) if len(facts) else None
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
-        inserted, duplicates, more = _write_or_bisect(cursor, facts, using)
+        inserted, duplicates = 0, 0
+        more: list[tuple[int, Refusal]] = []
+        if lines and fresh and not _near(facts, 0, len(facts)) and _copied(cursor, lines, len(facts), using):
+            inserted = len(facts)
+        elif lines:
+            inserted, duplicates, more = _write_or_bisect(cursor, facts, lines, 0, len(facts), using)
         refused = sorted([*refused, *more], key=lambda pair: pair[0])
         given = dict(batch) if refused else {}
         keep_aside(cursor, [(number, refusal, given[number]) for number, refusal in refused], origin)
     result.inserted += inserted
     result.duplicates += duplicates
     result.reject(refused)
+    return not duplicates and not more
 
 
 def examine(
@@ -129,7 +141,7 @@ def examine(
     result = IngestResult()
     remaining = iter(rows)
     while batch := list(islice(remaining, 5000)):
-        facts, refused = _judge(batch, now(), "import", historical)
+        facts, refused = _judge(batch, now(), historical)
         result.inserted += len(facts)
         result.reject(refused)
         if progress:
@@ -137,71 +149,53 @@ def examine(
     return result
 
 
-def _judge(
-    batch: list[_Numbered], present: datetime, source: str, historical: bool
-) -> tuple[list[tuple[int, Fact]], list[tuple[int, Refusal]]]:
+def _judge(batch: list[_Numbered], present: datetime, historical: bool) -> tuple[Facts, list[tuple[int, Refusal]]]:
     """The facts that the rows of a batch state, and why the others are refused."""
-    check = Validator(present=present, zones=_zones(batch), source=source, historical=historical).check
-    facts: list[tuple[int, Fact]] = []
-    refused: list[tuple[int, Refusal]] = []
-    for number, row in batch:
-        if isinstance(row, RawRow):
-            refused.append((number, Refusal(row.code, "", row.message)))
-            continue
-        checked = check(row)
-        if isinstance(checked, Fact):
-            facts.append((number, checked))
-        else:
-            refused.append((number, checked))
+    rows = [(number, row) for number, row in batch if not isinstance(row, RawRow)]
+    facts, refused = judge(rows, present=present, zones=_zones(rows), historical=historical)
+    if len(rows) < len(batch):
+        refused += [(number, Refusal(row.code, "", row.message)) for number, row in batch if isinstance(row, RawRow)]
+        refused.sort(key=lambda pair: pair[0])
     return facts, refused
 
 
-_Row = namedtuple("_Row", COLUMNS)  # type: ignore[misc]
-_COST, _STATUS = COLUMNS.index("cost"), COLUMNS.index("status")
-_AFTER = _COST + len(Price._fields)
-
-
-def _priced(facts: list[tuple[int, Fact]]) -> list[tuple[int, Fact]]:
-    """The facts, with what the pricer says of those whose source names no cost. A failed call costs nothing then, as at the
-    gate: a source that bills it says so."""
-    if pricer() is None:
-        return facts
-    asked: list[int] = []
-    free: list[int] = []
-    for at, (_, fact) in enumerate(facts):
-        if not fact.costed:
-            (free if fact.values[_STATUS] == "failed" else asked).append(at)
-    found = price([_Row._make(facts[at][1].values) for at in asked]) + [FREE] * len(free)
-    priced = list(facts)
-    for at, columns in zip(asked + free, found, strict=True):
-        if columns is not UNPRICED:  # as it is
-            number, fact = facts[at]
-            values = fact.values[:_COST] + columns + fact.values[_AFTER:]
-            priced[at] = (number, Fact(fact.id, fact.tenant_id, fact.request_id, fact.created_at, values))
-    return priced
+def _months(facts: Facts) -> set[date]:
+    """First days of the UTC months of the facts."""
+    times = facts.column("created_at")
+    ends = {partitions.month_of(at) for at in (min(times), max(times))} if times else set()
+    return ends if len(ends) < 2 else {partitions.month_of(at) for at in times}
 
 
 _Written = tuple[int, int, list[tuple[int, Refusal]]]
 
 
-def _write_or_bisect(cursor: CursorWrapper, facts: list[tuple[int, Fact]], using: str) -> _Written:
-    """inserted, duplicates, refused. What the database refuses all the same is found by halving."""
-    if not facts:
-        return 0, 0, []
+def _copied(cursor: CursorWrapper, lines: Lines, count: int, using: str) -> bool:
+    """Write rows straight into the log, at half of the server's work. False: it takes them not all, and none was written."""
     try:
         with transaction.atomic(using=using):
-            return _write(cursor, facts)
+            copy_text(cursor, LOG.table, lines.columns, lines.text(0, count))
     except (OperationalError, InterfaceError):
         raise
-    except (DatabaseError, BadRow, ValueError) as error:
-        if len(facts) == 1:
-            cause = error.__cause__.__cause__ if isinstance(error, BadRow) and error.__cause__ else error.__cause__
-            state = getattr(cause, "sqlstate", None) or "—"
+    except DatabaseError:
+        return False
+    return True
+
+
+def _write_or_bisect(cursor: CursorWrapper, facts: Facts, lines: Lines, start: int, end: int, using: str) -> _Written:
+    """inserted, duplicates, refused. What the database refuses all the same is found by halving."""
+    try:
+        with transaction.atomic(using=using):
+            return _write(cursor, facts, lines, start, end)
+    except (OperationalError, InterfaceError):
+        raise
+    except DatabaseError as error:
+        if end - start == 1:
+            state = getattr(error.__cause__, "sqlstate", None) or "—"
             message = f"The database refused the row (SQLSTATE {state}): {str(error).splitlines()[0]}"
-            return 0, 0, [(facts[0][0], Refusal("database_refused", "", redact_text(message)))]
-    middle = len(facts) // 2
-    first = _write_or_bisect(cursor, facts[:middle], using)
-    second = _write_or_bisect(cursor, facts[middle:], using)
+            return 0, 0, [(facts.numbers[start], Refusal("database_refused", "", redact_text(message)))]
+    middle = (start + end) // 2
+    first = _write_or_bisect(cursor, facts, lines, start, middle, using)
+    second = _write_or_bisect(cursor, facts, lines, middle, end, using)
     return first[0] + second[0], first[1] + second[1], [*first[2], *second[2]]
 
 
@@ -241,79 +235,80 @@ _COMPARE = sql.SQL("""
 """).format(_ALIKE)
 
 
-def _write(cursor: CursorWrapper, facts: list[tuple[int, Fact]]) -> _Written:
-    columns = dict(zip(COLUMNS, zip(*(fact.values for _, fact in facts), strict=True), strict=True))
-    # columns that no row of the batch fills, a third or more as a rule, are not sent
-    filled = [name for name, values in columns.items() if any(value is not None for value in values)]
-    stage(cursor, "cp_ingest", LOG.table, COLUMNS, zip(*(columns[name] for name in filled), strict=True), filled)
-    numbers = [fact.id.int for _, fact in facts]
-    low, high = UUID(int=min(numbers)), UUID(int=max(numbers))
-    known = _already_next_door(cursor, facts, low, high)
+def _write(cursor: CursorWrapper, facts: Facts, lines: Lines, start: int, end: int) -> _Written:
+    temporary_like(cursor, "cp_ingest", LOG.table, COLUMNS)
+    copy_text(cursor, "cp_ingest", lines.columns, lines.text(start, end))
+    known = _already_next_door(cursor, facts, start, end)
     cursor.execute(_INSERT)
-    inserted = cursor.rowcount
-    if inserted < len(facts) - len(known):
+    inserted, count = cursor.rowcount, end - start
+    if inserted < count - len(known):
         # Some were there: read them all back, and tell the equal ones from the others.
-        first, last = _month_edges(low, high)
-        cursor.execute(_COMPARE, [first, last])
-        known |= _equal(cursor, facts)
+        cursor.execute(_COMPARE, _ids_within(facts, start, end, timedelta(days=31)))
+        known |= _equal(cursor, facts, start)
     cursor.execute("DROP TABLE cp_ingest")
+    requests = facts.column("request_id")
     conflicts = [
-        (
-            facts[row - 1][0],
-            Refusal("conflicting_duplicate", "request_id", _CONFLICT.format(facts[row - 1][1].request_id)),
-        )
-        for row, equal in sorted(known.items())
+        (facts.numbers[at], Refusal("conflicting_duplicate", "request_id", _CONFLICT.format(requests[at])))
+        for at, equal in sorted(known.items())
         if not equal
     ]
-    return inserted, len(facts) - inserted - len(conflicts), conflicts
+    return inserted, count - inserted - len(conflicts), conflicts
 
 
 _CONFLICT = "Request id {} is there already, with another model, status, usage or cost. The first row stays."
 
 
-def _already_next_door(
-    cursor: CursorWrapper, facts: Sequence[tuple[int, Fact]], low: UUID, high: UUID
-) -> dict[int, bool]:
-    """Staged rows near a border that stand in the neighbouring month: the local unique index cannot see them."""
-    near = [
-        fact
-        for _, fact in facts
-        if not 2 < fact.created_at.day < 27  # what follows is exact, and dear
-        and partitions.month_of(fact.created_at - _BORDER) != partitions.month_of(fact.created_at + _BORDER)
+def _near(facts: Facts, start: int, end: int) -> list[int]:
+    """The places of rows near a border: what they repeat may stand in the neighbouring month, where the local unique index
+    cannot see it."""
+    times = facts.column("created_at")[start:end]
+    low, high = min(times), max(times)
+    if partitions.month_of(low - _BORDER) == partitions.month_of(high + _BORDER):
+        return []
+    return [
+        at
+        for at, time in enumerate(times, start)
+        if not 2 < time.day < 27  # what follows is exact, and dear
+        and partitions.month_of(time - _BORDER) != partitions.month_of(time + _BORDER)
     ]
+
+
+def _already_next_door(cursor: CursorWrapper, facts: Facts, start: int, end: int) -> dict[int, bool]:
+    """Staged rows near a border that stand in the neighbouring month: the local unique index cannot see them."""
+    near = _near(facts, start, end)
     if not near:
         return {}
-    for tenant, month in sorted(
-        {(f.tenant_id.hex, f"{partitions.month_of(f.created_at - _BORDER):%Y%m}") for f in near}
-    ):
+    tenants, times = facts.column("tenant_id"), facts.column("created_at")
+    for tenant, month in sorted({(tenants[at].hex, f"{partitions.month_of(times[at] - _BORDER):%Y%m}") for at in near}):
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))", ["cp_ingest", tenant + month])
-    width = int(_BORDER.total_seconds() * 2000) << 80
     apart = _BORDER.total_seconds()
-    cursor.execute(_NEIGHBOUR, [UUID(int=max(low.int - width, 0)), UUID(int=high.int + width), apart])
-    known = _equal(cursor, facts)
+    cursor.execute(_NEIGHBOUR, [*_ids_within(facts, start, end, 2 * _BORDER), apart])
+    known = _equal(cursor, facts, start)
     cursor.execute(_TWIN, [apart])
-    return known | _equal(cursor, facts)
+    return known | _equal(cursor, facts, start)
 
 
-def _equal(cursor: CursorWrapper, facts: Sequence[tuple[int, Fact]]) -> dict[int, bool]:
-    """Whether staged rows equal those they met. Costs that no source named make no difference: they were worked out when the
-    row came first, and prices may have changed since."""
+def _equal(cursor: CursorWrapper, facts: Facts, start: int) -> dict[int, bool]:
+    """Whether rows equal those they met, by place. Costs that no source named make no difference: they were worked out when
+    the row came first, and prices may have changed since."""
+    costs = facts.column("cost")
+    places = ((start + row - 1, *rest) for row, *rest in cursor.fetchall())
     return {
-        row: alike and (same_cost or (worked_out and not facts[row - 1][1].costed))
-        for row, alike, same_cost, worked_out in cursor.fetchall()
+        at: alike and (same_cost or (worked_out and costs[at] is None)) for at, alike, same_cost, worked_out in places
     }
 
 
-def _month_edges(low: UUID, high: UUID) -> tuple[UUID, UUID]:
-    month = int(timedelta(days=31).total_seconds() * 1000) << 80
-    return UUID(int=max(low.int - month, 0)), UUID(int=high.int + month)
+def _ids_within(facts: Facts, start: int, end: int, apart: timedelta) -> list[UUID]:
+    """Bounds of the ids of rows that are at most `apart` from these."""
+    times = facts.column("created_at")[start:end]
+    return [lower_bound(min(times) - apart), lower_bound(max(times) + apart + timedelta(milliseconds=1))]
 
 
-def _zones(batch: list[_Numbered]) -> dict[UUID, str]:
+def _zones(rows: list[tuple[int, Mapping[str, Any]]]) -> dict[UUID, str]:
     """Time zones of the tenants that a batch names; a tenant that is not there is unknown."""
     ids, last = set(), None
-    for _, row in batch:
-        if not isinstance(row, RawRow) and (tenant := row.get("tenant_id")) is not last:
+    for _, row in rows:
+        if (tenant := row.get("tenant_id")) is not last:
             last = tenant
             try:
                 ids.add(tenant if isinstance(tenant, UUID) else UUID(str(tenant)))

@@ -4,7 +4,7 @@ its `ready()`."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -20,12 +20,26 @@ logger = logging.getLogger(__name__)
 
 
 class Pricer(Protocol):
-    """What a call costs. One that also has `many(rows)`, which answers for each row in order, is given batches whole."""
+    """What a call costs. One that also has `many(rows)`, which answers for each row in order, is given batches whole.
+
+    One that has `ready(subjects)` too is asked to look up what it needs for calls of these (each a Subject, once), and what
+    it returns prices any rows of theirs, in order, without asking the database, which is being written to meanwhile. It may
+    answer with a Price, which is kept as it is.
+    """
 
     def __call__(self, row: Any) -> object:
         """The cost of a call: an object with `total`, `status`, `price_id` and `breakdown`; None or a total of None:
         unpriced. row: the columns of a request that say what was called when and used, by attribute; it is not stored yet.
         """
+
+
+class Subject(NamedTuple):
+    """What a call was of. requested_model: None = the same."""
+
+    tenant_id: UUID
+    provider: str
+    model: str
+    requested_model: str | None
 
 
 class Price(NamedTuple):
@@ -63,16 +77,33 @@ def price(rows: Sequence[Any]) -> list[Price]:
     asked = pricer()
     if asked is None or not rows:
         return [UNPRICED] * len(rows)
-    many = (
-        getattr(asked, "many", None) if len(rows) > 1 else None
-    )  # one is asked for in a call's last moment, and quickly
-    answers: Iterable[object]
+    # one is asked for in a call's last moment, and quickly
+    many = getattr(asked, "many", None) if len(rows) > 1 else None
+    return _answered(rows, many or (lambda rows: map(asked, rows)))
+
+
+def prepare(subjects: Iterable[Subject]) -> Callable[[Sequence[Any]], list[Price]] | None:
+    """As `price` for rows of these subjects, with all looked up; None: the pricer in force has no such way."""
+    ready = getattr(pricer(), "ready", None)
+    if ready is None:
+        return None
     try:
-        answers = many(rows) if many else [asked(row) for row in rows]
-        return [_kept(row, answer) for row, answer in zip(rows, answers, strict=True)]
+        answer = ready(subjects)
+    except ControlPlaneError as error:
+        logger.error("calls are unpriced: the pricer failed: %s", error)
+        return lambda rows: [UNPRICED] * len(rows)
+    return lambda rows: _answered(rows, answer)
+
+
+def _answered(rows: Sequence[Any], answer: Callable[[Sequence[Any]], Iterable[object]]) -> list[Price]:
+    try:
+        prices = [_kept(rows, at, found) for at, found in enumerate(answer(rows))]
     except ControlPlaneError as error:
         logger.error("%d calls are unpriced: the pricer failed: %s", len(rows), error)
         return [UNPRICED] * len(rows)
+    if len(prices) != len(rows):
+        raise ValueError(f"The pricer was asked for {len(rows)} calls and answered for {len(prices)}.")
+    return prices
 
 
 def read_price(cost: object) -> Price:
@@ -86,11 +117,13 @@ def read_price(cost: object) -> Price:
     )
 
 
-def _kept(row: Any, answer: object) -> Price:
+def _kept(rows: Sequence[Any], at: int, answer: object) -> Price:
+    if type(answer) is Price:
+        return answer
     if answer is None:
         return UNPRICED
     try:
         return read_price(answer)
     except InvalidRow as error:
-        logger.error("a call of %s is unpriced: %s", row.model, error)
+        logger.error("a call of %s is unpriced: %s", rows[at].model, error)
         return UNPRICED

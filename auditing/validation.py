@@ -1,106 +1,133 @@
-"""One row of usage from elsewhere: what it must say, and how it becomes a fact. Pure."""
+"""Rows of usage from elsewhere: what they must say, and how they become facts. Pure.
+
+A batch is judged column by column: most columns are in order as a whole, which is seen at once, and only the others are
+looked at value by value.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from itertools import chain, compress
+from types import NoneType
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from auditing.columns import READERS, Refusal, Refused
+from auditing.columns import KINDS, Refusal, Refused
 from auditing.redaction import redact, redact_text
-from controlplane.core.ids import uuid7_of
-
-COLUMNS = (
-    "id", "created_at", "request_id", "tenant_id", "app_id", "branch_id", "user_id", "api_key_id", "provider", "model",
-    "requested_model", "status", "prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens",
-    "reasoning_tokens", "other_units", "cost", "pricing_status", "price_id", "cost_breakdown", "latency_ms", "ttft_ms",
-    "stream", "error_code", "error", "time_zone", "local_date", "source", "metadata",
-)  # fmt: skip
-"""Columns of the log that a row from elsewhere fills, in the order of `Fact.values`."""
 
 MAX_AGE = timedelta(days=35)
 MAX_AHEAD = timedelta(minutes=5)
 FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 
+_NEEDED = ("request_id", "created_at", "tenant_id", "provider", "model")
+_PARTS = (("prompt_tokens", ("cached_tokens", "cache_write_tokens")), ("completion_tokens", ("reasoning_tokens",)))
 
-class Fact(NamedTuple):
-    """A row that may be written. values: in the order of COLUMNS. costed: its source says what it cost."""
-
-    id: UUID
-    tenant_id: UUID
-    request_id: str
-    created_at: datetime
-    values: tuple[Any, ...]
-    costed: bool = False
+Refusals = dict[int, Refusal]
+"""Why rows are refused, by their place in the batch: the first reason that was found."""
 
 
-class Validator:
-    """Judges rows against one present.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Rows that may be written. numbers: theirs in the source. columns: their values by name, of all the columns of KINDS
+    that any row fills, and time_zone and local_date."""
 
-    zones: time zones of known tenants by id. historical: created_at may go back to 2020. source: `ingest` or `import`.
+    numbers: list[int]
+    columns: dict[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def column(self, name: str) -> list[Any]:
+        return self.columns.get(name) or [None] * len(self.numbers)
+
+
+def judge(
+    rows: Sequence[tuple[int, Mapping[str, Any]]], *, present: datetime, zones: Mapping[UUID, str], historical: bool
+) -> tuple[Facts, list[tuple[int, Refusal]]]:
+    """The facts that numbered rows state, and why the others are refused, by number.
+
+    Rows are columns by name; they need request_id, created_at, tenant_id, provider, model. status defaults to completed.
+    zones: time zones of known tenants by id. historical: created_at may go back to 2020. Codes: docs/usage-import.md.
     """
+    refused: Refusals = {}
+    columns = _read([row for _, row in rows], refused)
+    for name in _NEEDED:
+        if NoneType in set(map(type, columns[name])):
+            why = Refused("missing_field", name, f"{name} is missing.").refusal
+            _refuse(refused, [place for place, value in enumerate(columns[name]) if value is None], why)
+    columns["time_zone"] = _zones(columns["tenant_id"], zones, refused)
+    _check_times(columns["created_at"], FIRST if historical else present - MAX_AGE, present + MAX_AHEAD, refused)
+    _check_parts(columns, refused)
+    numbers = [number for number, _ in rows]
+    told = [(numbers[place], why) for place, why in sorted(refused.items())]
+    if refused:
+        kept = [place not in refused for place in range(len(rows))]
+        numbers = list(compress(numbers, kept))
+        columns = {name: list(compress(values, kept)) for name, values in columns.items()}
+    _finish(columns)
+    return Facts(numbers, columns), told
 
-    __slots__ = ("_latest", "_oldest", "_source", "_tenants")
 
-    def __init__(self, *, present: datetime, zones: Mapping[UUID, str], source: str, historical: bool) -> None:
-        self._latest = present + MAX_AHEAD
-        self._oldest = FIRST if historical else present - MAX_AGE
-        self._tenants = {tenant: (zone, tenant.bytes + b"\x00") for tenant, zone in zones.items()}
-        self._source = source
+def _refuse(refused: Refusals, places: Iterable[int], why: Refusal) -> None:
+    for place in places:
+        refused.setdefault(place, why)
 
-    def check(self, row: Mapping[str, Any]) -> Fact | Refusal:
-        """The fact that a row states, or why it is refused.
 
-        row: columns by name; needs request_id, created_at, tenant_id, provider, model. status defaults to completed,
-        cost to None (unpriced). Codes: docs/usage-import.md.
-        """
+def _read(rows: list[Mapping[str, Any]], refused: Refusals) -> dict[str, list[Any]]:
+    """The values of each column that rows name, and of those that they need; None where one is refused."""
+    names = dict.fromkeys(chain(chain.from_iterable(rows), _NEEDED))
+    for name in names:
+        if name not in KINDS:
+            why = Refused(
+                "unknown_field", str(name)[:64], f"There is no field {str(name)[:64]!r} in a request."
+            ).refusal
+            _refuse(refused, [place for place, row in enumerate(rows) if name in row], why)
+    bad: dict[int, dict[str, Refusal]] = {}
+    columns = {name: _column(name, [row.get(name) for row in rows], bad) for name in names if name in KINDS}
+    for place, cells in bad.items():
+        refused.setdefault(place, next(cells[name] for name in rows[place] if name in cells))
+    return columns
+
+
+def _column(name: str, values: list[Any], bad: dict[int, dict[str, Refusal]]) -> list[Any]:
+    if KINDS[name].plain(values):
+        return values
+    read, found = KINDS[name].read, []
+    for place, value in enumerate(values):
         try:
-            return self._fact(row)
-        except Refused as refused:
-            return refused.refusal
-
-    def _fact(self, row: Mapping[str, Any]) -> Fact:
-        if not row.keys() <= READERS.keys():
-            name = str(next(name for name in row if name not in READERS))[:64]
-            raise Refused("unknown_field", name, f"There is no field {name!r} in a request.")
-        v = _NOTHING.copy()
-        for name, value in row.items():
-            if value is not None:
-                v[name] = READERS[name](name, value)
-        for name in _NEEDED:
-            if v[name] is None:
-                raise Refused("missing_field", name, f"{name} is missing.")
-        tenant, created, request_id, model = v["tenant_id"], v["created_at"], v["request_id"], v["model"]
-        known = self._tenants.get(tenant)
-        if known is None:
-            raise Refused("unknown_tenant", "tenant_id", f"No tenant has the id {tenant}.")
-        zone, seed = known
-        if not self._oldest <= created <= self._latest:
-            raise _wrong_time(created, self._oldest)
-        if v["cached_tokens"] or v["cache_write_tokens"] or v["reasoning_tokens"]:
-            _check_parts(v)
-        cost, asked = v["cost"], v["requested_model"]
-        id = uuid7_of(created, seed + request_id.encode())
-        values = (
-            id, created, request_id, tenant, v["app_id"], v["branch_id"], v["user_id"], v["api_key_id"], v["provider"],
-            model, asked if asked != model else None, v["status"] or "completed", v["prompt_tokens"],
-            v["completion_tokens"], v["cached_tokens"], v["cache_write_tokens"], v["reasoning_tokens"],
-            redact(v["other_units"]), cost, "unpriced" if cost is None else "priced", v["price_id"],
-            v["cost_breakdown"], v["latency_ms"], v["ttft_ms"], v["stream"] or False, v["error_code"] or "",
-            redact_text(v["error"])[:2000] if v["error"] else "", zone, _local_date(created, zone), self._source,
-            redact(v["metadata"]),
-        )  # fmt: skip
-        return Fact(id, tenant, request_id, created, values, cost is not None)
+            found.append(None if value is None else read(name, value))
+        except Refused as why:
+            bad.setdefault(place, {})[name] = why.refusal
+            found.append(None)
+    return found
 
 
-def validate(
-    row: Mapping[str, Any], *, present: datetime, zones: Mapping[UUID, str], source: str, historical: bool
-) -> Fact | Refusal:
-    """One row judged alone; see Validator."""
-    return Validator(present=present, zones=zones, source=source, historical=historical).check(row)
+def _zones(tenants: list[Any], zones: Mapping[UUID, str], refused: Refusals) -> list[str]:
+    """The time zone of each row's tenant; "" where the row is refused."""
+    distinct = {id(tenant): tenant for tenant in tenants}  # a UUID hashes slowly
+    known = {key: zones.get(tenant) for key, tenant in distinct.items()}
+    for key, zone in known.items():
+        if zone is not None and _zone(zone) is not None:
+            continue
+        tenant, known[key] = distinct[key], ""
+        why = Refused("unknown_tenant", "tenant_id", f"No tenant has the id {tenant}.")
+        if zone is not None:
+            why = Refused("unknown_time_zone", "tenant_id", f"The tenant's time zone {zone!r} is unknown.")
+        _refuse(refused, [place for place, value in enumerate(tenants) if value is tenant], why.refusal)
+    return [known[id(tenant)] or "" for tenant in tenants]
+
+
+def _check_times(times: list[datetime | None], oldest: datetime, latest: datetime, refused: Refusals) -> None:
+    given = [at for at in times if at is not None]
+    if not given or (oldest <= min(given) and max(given) <= latest):
+        return
+    for place, at in enumerate(times):
+        if at is not None and not oldest <= at <= latest:
+            refused.setdefault(place, _wrong_time(at, oldest).refusal)
 
 
 def _wrong_time(created: datetime, oldest: datetime) -> Refused:
@@ -111,25 +138,45 @@ def _wrong_time(created: datetime, oldest: datetime) -> Refused:
     return Refused("created_at_in_future", "created_at", f"created_at {created.isoformat()} lies in the future.")
 
 
-def _check_parts(v: Mapping[str, Any]) -> None:
-    for total, parts in _PARTS:
-        whole = v[total]
-        if whole is not None and (part := sum([v[name] or 0 for name in parts])) > whole:
-            raise Refused("parts_exceed_total", total, f"{total} is {whole}, but its parts add up to {part}.")
+def _check_parts(columns: Mapping[str, list[Any]], refused: Refusals) -> None:
+    """Totals include their parts, where both are reported."""
+    for total, names in _PARTS:
+        parts = [columns[name] for name in names if name in columns]
+        if not parts or total not in columns:
+            continue
+        for place, (whole, *given) in enumerate(zip(columns[total], *parts, strict=True)):
+            if whole is not None and (part := sum([count or 0 for count in given])) > whole:
+                message = f"{total} is {whole}, but its parts add up to {part}."
+                refused.setdefault(place, Refused("parts_exceed_total", total, message).refusal)
 
 
 @lru_cache(maxsize=64)
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
-        raise Refused("unknown_time_zone", "tenant_id", f"The tenant's time zone {name!r} is unknown.") from None
+        return None
 
 
-def _local_date(created: datetime, zone: str) -> date:
-    return created.date() if zone == "UTC" else created.astimezone(_zone(zone)).date()
+def _local_dates(times: list[datetime], zones: list[str]) -> list[date]:
+    return [
+        at.date() if zone == "UTC" else at.astimezone(_zone(zone)).date() for at, zone in zip(times, zones, strict=True)
+    ]
 
 
-_NOTHING: dict[str, Any] = dict.fromkeys(READERS)
-_NEEDED = ("request_id", "created_at", "tenant_id", "provider", "model")
-_PARTS = (("prompt_tokens", ("cached_tokens", "cache_write_tokens")), ("completion_tokens", ("reasoning_tokens",)))
+def _finish(columns: dict[str, list[Any]]) -> None:
+    """What a row leaves open, and what it must not say."""
+    count = len(columns["model"])
+    columns["local_date"] = _local_dates(columns["created_at"], columns["time_zone"])
+    if "requested_model" in columns:
+        pairs = zip(columns["requested_model"], columns["model"], strict=True)
+        columns["requested_model"] = [asked if asked != model else None for asked, model in pairs]
+    for name, default in _DEFAULTS.items():
+        columns[name] = [value or default for value in columns[name]] if name in columns else [default] * count
+    columns["error"] = [redact_text(error)[:2000] if error else "" for error in columns["error"]]
+    for name in ("other_units", "metadata"):
+        if name in columns:
+            columns[name] = [redact(value) for value in columns[name]]
+
+
+_DEFAULTS = {"status": "completed", "stream": False, "error_code": "", "error": ""}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, getcontext, setcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +20,11 @@ from auditing import adjusting
 from auditing.adjusting import Adjustment, Booked, read_reason
 from auditing.errors import InvalidRow
 from auditing.models import AuditLog, InferenceRequest, InferenceRequestQuerySet
-from auditing.values import TOKENS, money
+from auditing.pricer import Price, Subject
+from auditing.values import MAX_COST, TOKENS, money, round_money
 from catalog.errors import CatalogError
 from catalog.pricing import Cost, Usage, cost
+from catalog.pricing.costs import EXACT
 from catalog.records import ModelRecord, PriceSegment
 from catalog.resolution import Key, billing, find, look_up
 from controlplane.core.caches import CacheUnavailable
@@ -49,6 +52,11 @@ class Pricer:
     def many(self, rows: Sequence[Any]) -> list[Cost | None]:
         prices = Prices(_read)
         return [prices.cost(row) for row in rows]
+
+    def ready(self, subjects: Iterable[Subject]) -> Callable[[Sequence[Any]], list[Price | Cost | None]]:
+        prices = Prices(_read)
+        prices.look_up(subjects)
+        return partial(_priced, prices)
 
 
 price_row = Pricer()
@@ -79,6 +87,33 @@ _Records = tuple[ModelRecord | None, ModelRecord | None]
 """Of the model that served a call, and of the one that was asked for."""
 
 
+_Names = tuple[int, str, str, str | None]
+
+
+def _names(row: Any) -> _Names:
+    return row.tenant_id.int, row.provider, row.model, row.requested_model  # a UUID hashes slowly
+
+
+class _Spans:
+    """Which price bills a name's calls, by time: it changes only where one of the prices begins or ends."""
+
+    __slots__ = ("_borders", "_held", "_records")
+
+    def __init__(self, served: ModelRecord | None, asked: ModelRecord | None) -> None:
+        records = self._records = (served, asked)
+        prices = [price for record in records if record for price in record.prices]
+        ends = (price.effective_to for price in prices)
+        self._borders = sorted({*(price.effective_from for price in prices), *filter(None, ends)})
+        self._held: dict[int, PriceSegment | None] = {0: None}
+
+    def price(self, at: datetime) -> PriceSegment | None:
+        span = bisect_right(self._borders, at)
+        if span not in self._held:
+            found = billing(*self._records, at)
+            self._held[span] = found and found[1]
+        return self._held[span]
+
+
 class Prices:
     """The prices of the requests at hand, each name looked up once by `look`. Not kept: it never notices a change."""
 
@@ -86,7 +121,7 @@ class Prices:
 
     def __init__(self, look: Callable[[Key], ModelRecord | None]) -> None:
         self._look = look
-        self._named: dict[tuple[int, str, str, str | None], _Records] = {}
+        self._named: dict[_Names, _Spans] = {}
 
     def cost(self, row: Any) -> Cost | None:
         """What the row costs, not rounded; None, or a total of None: nobody knows."""
@@ -101,17 +136,40 @@ class Prices:
             logger.warning("a request of %s cannot be priced: %s", row.model, error)
             return None
 
+    def look_up(self, subjects: Iterable[Subject]) -> None:
+        """Know what rows of these subjects need: for them nothing is looked up any more."""
+        self._named = {_names(subject): _Spans(*self._records(*_names(subject))) for subject in subjects}
+
+    def plain(self, row: Any) -> Price | None:
+        """What a row costs that used text tokens alone, as it is stored; None: ask `cost`. For counts that were checked, in
+        the context EXACT."""
+        prompt, completion = row.prompt_tokens, row.completion_tokens
+        if row.other_units or (prompt is None and completion is None):
+            return None
+        price = self.price(row)
+        try:
+            if price is None or price.plain is None:
+                return None
+        except CatalogError:  # a price that cannot be read: `cost` says so
+            return None
+        found = price.plain.charge(
+            prompt or 0, completion or 0, row.cached_tokens or 0, row.cache_write_tokens or 0, row.reasoning_tokens or 0
+        )
+        if found is None or found[0] >= MAX_COST:
+            return None
+        total, breakdown = found
+        return Price(round_money(total), "priced", price.id, breakdown or None)
+
     def price(self, row: Any) -> PriceSegment | None:
         """The price that holds for a row: of the model that served it, or of the one that was asked for, if the tenant has a
         price of its own for that, or the former has none."""
-        names = (row.tenant_id.int, row.provider, row.model, row.requested_model)  # a UUID hashes slowly
-        records = self._named.get(names)
-        if records is None:
+        names = _names(row)
+        spans = self._named.get(names)
+        if spans is None:
             if len(self._named) >= self.KEPT:
                 self._named.clear()
-            records = self._named[names] = self._records(*names)
-        found = billing(*records, row.created_at)
-        return found and found[1]
+            spans = self._named[names] = _Spans(*self._records(*names))
+        return spans.price(row.created_at)
 
     def _records(self, tenant: int, provider: str, model: str, asked: str | None) -> _Records:
         """The model that served, and the one that was asked for: one, if that still means what served, whose canonical id
@@ -123,6 +181,15 @@ class Prices:
         served = self._look((tenant, model, provider, None, None, None))
         served = served or self._look((tenant, model, None, None, None, None))
         return served, self._look((tenant, asked, provider, None, None, None)) if asked else None
+
+
+def _priced(prices: Prices, rows: Sequence[Any]) -> list[Price | Cost | None]:
+    before = getcontext()
+    setcontext(EXACT)
+    try:
+        return [prices.plain(row) or prices.cost(row) for row in rows]
+    finally:
+        setcontext(before)
 
 
 @dataclass(slots=True)

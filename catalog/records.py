@@ -14,6 +14,7 @@ from uuid import UUID
 
 from catalog.errors import OtherTenant
 from catalog.pricing import Cost, Rates, Usage, cost
+from catalog.pricing.plain import PlainRates, read_plain
 from catalog.pricing.rates import family_of
 from controlplane.core.ids import now
 from tenants.models import Tenant
@@ -59,6 +60,11 @@ class PriceSegment:
             discount_percent=self.discount_percent, margin_percent=self.margin_percent, margin_fixed=self.margin_fixed,
             price_id=self.id,
         )  # fmt: skip
+
+    @cached_property
+    def plain(self) -> PlainRates | None:
+        """The same for calls that used text tokens and nothing else; None: such calls have no short way."""
+        return read_plain(self.compiled)
 
     @classmethod
     def read(cls, row: Mapping[str, Any], seller: Seller) -> Self:

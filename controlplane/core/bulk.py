@@ -106,29 +106,19 @@ def stage(
     table: str,
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
-    given: Sequence[str] | None = None,
 ) -> int:
     """COPY rows into a temporary table `name` with those columns of `table` and cp_row (1, 2, …). Returns their number.
 
-    given: the columns that rows have values for, the others being NULL; None = all. The table lives to the end of the
-    transaction at most. dict values become jsonb. Raises BadRow.
+    The table lives to the end of the transaction at most. dict values become jsonb. Raises BadRow.
     """
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    filled = sql.SQL(", ").join(map(sql.Identifier, given or columns))
-    temporary = sql.Identifier(name)
-    cursor.execute(
-        sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-            temporary, names, sql.Identifier(table)
-        )
-    )
-    cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN cp_row bigint GENERATED ALWAYS AS IDENTITY").format(temporary))
+    temporary_like(cursor, name, table, columns)
     cursor.adapters.register_dumper(dict, JsonbDumper)  # this cursor's alone; quicker than looking at every value
     count = 0
     try:
         # Django's cursor passes `copy` through: its errors are psycopg's own until they are wrapped here
         with (
             cursor.db.wrap_database_errors,
-            cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(temporary, filled)) as copy,
+            cursor.copy(_copy(name, columns)) as copy,
         ):
             for row in rows:
                 copy.write_row(row)
@@ -140,3 +130,28 @@ def stage(
         number, column = (int(found[1]), found[2]) if found else (count + 1, None)
         raise BadRow(number, column, f"{getattr(told, 'message_primary', None) or error}.") from error
     return count
+
+
+def temporary_like(cursor: CursorWrapper, name: str, table: str, columns: Sequence[str]) -> None:
+    """Make a temporary table `name` with those columns of `table`, without their rules, and cp_row, which counts rows from 1.
+    It lives to the end of the transaction at most."""
+    names, temporary = sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(name)
+    cursor.execute(
+        sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            temporary, names, sql.Identifier(table)
+        )
+    )
+    cursor.execute(sql.SQL("ALTER TABLE {} ADD COLUMN cp_row bigint GENERATED ALWAYS AS IDENTITY").format(temporary))
+
+
+def copy_text(cursor: CursorWrapper, table: str, columns: Sequence[str], blocks: Iterable[str]) -> None:
+    """COPY into a table what is ready: lines in the text format of COPY, any number of them in a block, with these columns.
+    Raises what the database says, as Django's errors."""
+    with cursor.db.wrap_database_errors, cursor.copy(_copy(table, columns)) as copy:
+        for block in blocks:
+            copy.write(block)
+
+
+def _copy(table: str, columns: Sequence[str]) -> sql.Composed:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -346,6 +347,49 @@ def test_a_number_that_json_spells_out_over_its_size_is_refused_by_the_database(
 
     assert counts(result) == (2, 0, 1)
     assert result.rejections[0].code == "database_refused"
+
+
+def stored():
+    columns = [field.attname for field in InferenceRequest._meta.concrete_fields if field.attname != "xid"]
+    return {row[0]: row for row in requests.values_list(*columns)}
+
+
+AWKWARD = [
+    {}, {"request_id": "tab\there, new\nline, back\\slash, \\N, \r"}, {"model": "日本/é"}, {"status": "failed", "cost": None},
+    {"error": "a\tb\\N\r\n", "error_code": "\\."}, {"metadata": {"tab\t": "\\ \" é", "n": [1.5, True, None]}},
+    {"cost": Decimal("1E-12"), "cost_breakdown": {"input": "0.5", "\"": "\\"}}, {"cost": None, "price_id": uuid7()},
+    {"cost": 7}, {"prompt_tokens": None}, {"stream": True}, {"requested_model": "openai/gpt-4o"}, {"requested_model": "g"},
+    {"app_id": str(uuid7())}, {"created_at": PRESENT.astimezone(timezone(timedelta(hours=-7)))}, {"provider": "\\."},
+]  # fmt: skip
+
+
+def test_rows_are_the_same_whether_the_log_takes_them_at_once_or_beside_known_ones(row):
+    rows = [{**row(f"r-{n}"), **fields} for n, fields in enumerate(AWKWARD)]
+    with transaction.atomic():
+        assert counts(requests.ingest(rows)) == (len(rows), 0, 0)
+        at_once = stored()
+        transaction.set_rollback(True)
+
+    with transaction.atomic():
+        assert counts(requests.ingest([*rows, rows[0]])) == (len(rows), 1, 0)
+        beside = stored()
+        transaction.set_rollback(True)
+    for one in rows:  # nothing to be written once, nothing to share a statement with
+        requests.ingest([one])
+
+    assert at_once == beside == stored()
+    assert {given["request_id"] for given in rows} == set(requests.values_list("request_id", flat=True))
+
+
+def test_only_where_rows_are_known_are_batches_looked_through(row):
+    known = [row(str(n)) for n in range(10)]
+    requests.ingest(known)
+
+    with CaptureQueriesContext(connection) as queries:
+        result = requests.ingest([*known, *(row(str(n)) for n in range(10, 40))], batch_size=10)
+
+    assert counts(result) == (30, 10, 0)
+    assert sum("CREATE TEMPORARY" in query["sql"] for query in queries) == 2  # and of the one after them
 
 
 # --- batches

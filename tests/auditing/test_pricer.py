@@ -275,7 +275,7 @@ def test_a_pricer_that_answers_for_too_few_is_no_pricer(acme, priced_by):
 
     priced_by(Short())
 
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="2 calls and answered for 1"):
         requests.ingest([row(acme, n) for n in range(2)])
     assert not requests.exists()
 
@@ -337,3 +337,48 @@ def test_refused_rows_are_not_asked_for(acme, priced_by):
     result = requests.ingest([row(acme, tenant_id=uuid7()), row(acme, 2, prompt_tokens=-1)])
 
     assert (result.rejected, asked) == (2, [])
+
+
+class Ready(PerToken):
+    """A pricer that looks everything up before the rows are written."""
+
+    def ready(self, subjects):
+        self.asked += [(subject.model, subject.requested_model) for subject in subjects]
+        return lambda rows: [self(row) for row in rows]
+
+
+def test_a_pricer_that_makes_ready_is_asked_about_each_subject_once_and_then_prices_the_rows(acme, priced_by):
+    used = priced_by(Ready())
+    rows = [row(acme, n, model=("openai/gpt-4o", "dark/matter")[n % 2], requested_model="fast") for n in range(1200)]
+
+    result = requests.ingest([*rows, row(acme, 1200, status="failed"), row(acme, 1201, cost=Decimal(7))])
+
+    assert result.inserted == 1202
+    assert set(used.asked[:3]) == {("dark/matter", "fast"), ("openai/gpt-4o", None), ("openai/gpt-4o", "fast")}
+    assert len(used.asked) == 3 + 1200
+    known = requests.filter(requested_model="fast", model="openai/gpt-4o")
+    assert set(known.values_list("cost", "pricing_status", "price_id")) == {(Decimal("0.12"), "priced", PRICE)}
+    assert requests.unpriced().count() == 600
+    assert set(requests.filter(requested_model=None).values_list("status", "cost")) == {("failed", 0), ("completed", 7)}
+
+
+def test_a_pricer_that_cannot_make_ready_loses_no_row(acme, priced_by):
+    class Broken(Ready):
+        def ready(self, subjects):
+            raise ControlPlaneError
+
+    priced_by(Broken())
+
+    assert requests.ingest([row(acme)]).inserted == 1
+    assert requests.unpriced().count() == 1
+
+
+def test_a_pricer_that_fails_at_a_row_loses_none(acme, priced_by):
+    class Broken(Ready):
+        def __call__(self, row):
+            raise ControlPlaneError
+
+    priced_by(Broken())
+
+    assert requests.ingest([row(acme)]).inserted == 1
+    assert requests.unpriced().count() == 1

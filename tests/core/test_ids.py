@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.core import ids
-from controlplane.core.ids import NIL, instant_of, lower_bound, milliseconds, uuid7, uuid7_at, uuid7_of
+from controlplane.core.ids import NIL, instant_of, lower_bound, milliseconds, number_of, uuid7, uuid7_at, uuid7_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEARS = st.integers(1_577_836_800_000_000, 4_102_444_800_000_000).map(lambda us: EPOCH + timedelta(microseconds=us))
@@ -133,3 +133,8 @@ def test_ids_of_one_millisecond_keep_the_order_of_their_microseconds(db):
         assert {id.variant for id in made} == {RFC_4122}
         assert len({id.int & ((1 << 62) - 1) for id in made}) == 1000
     assert [id.int >> 64 for id in made_in_sql] == [id.int >> 64 for id in made_in_python]
+
+
+@given(YEARS, st.binary())
+def test_the_number_of_an_id_is_that_of_the_id(at, seed):
+    assert number_of(at, seed) == uuid7_of(at, seed).int

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from pathlib import Path
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from catalog.pricing import Rates, Usage, cost, worst_case
+from catalog.pricing.costs import EXACT
+from catalog.pricing.plain import read_plain
 from catalog.pricing.usage import KINDS
 from tests.catalog.pricing.bills import CR, CW, CW_1H, CW_12H, EXPLICIT, REASONING, I, O
 
@@ -178,3 +180,37 @@ def test_no_call_costs_more_than_its_worst_case(rates, data, prompt, completion,
 
     assume(worst.total is not None and found.total is not None)
     assert found.total <= worst.total
+
+
+def rates_of(key):
+    return Rates.from_entry(ENTRIES[key]["rates"], ENTRIES[key]["provider"], key=key, mode=ENTRIES[key]["mode"])
+
+
+SHORT = [rates_of(key) for key in sorted(ENTRIES) if read_plain(rates_of(key))]
+PLAIN = st.dictionaries(st.sampled_from(NAMES), RATES, max_size=12).flatmap(
+    lambda entry: st.builds(
+        lambda input, output, provider: Rates.from_entry({**entry, I: input, O: output}, provider),
+        RATES, RATES, st.sampled_from(["openai", "gemini", "bedrock", "fireworks_ai"]),
+    )
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(SHORT) | PLAIN, st.tuples(*[st.just(0) | COUNTS] * 5))
+def test_the_short_way_of_plain_calls_gives_the_amounts_of_the_long_one(rates, counts):
+    plain = read_plain(rates)
+    with localcontext(EXACT):
+        found = plain and plain.charge(*counts)
+
+    assume(found is not None)
+    names = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+    whole = cost(rates, Usage(**dict(zip(names, counts, strict=True))))
+    assert (whole.status, whole.unrated) == ("priced", ())
+    assert found == (whole.total, whole.breakdown)
+    assert list(found[1]) == list(whole.breakdown)
+
+
+def test_most_prices_of_chats_have_a_short_way():
+    chats = [key for key in ENTRIES if ENTRIES[key]["mode"] == "chat"]
+
+    assert len([key for key in chats if read_plain(rates_of(key))]) > len(chats) / 2
