@@ -23,20 +23,29 @@ def read_bundled() -> tuple[Parsed, str]:
     return parsed, str(parsed.meta["about"]["as_of"])
 
 
+def beginning() -> datetime | None:
+    """From when the prices of the bundled catalog hold that is imported now: BEGINNING where there is no price at all, for no
+    older ones are known, so that calls which are imported from elsewhere are priced too; else None, which is now."""
+    return None if ModelPrice.objects.using(conf.DATABASE).exists() else BEGINNING
+
+
+def why(as_of: str) -> str:
+    """The reason of prices that hold from BEGINNING on."""
+    return f"Public prices as of {as_of}; no older ones are known"
+
+
 def import_bundled() -> PriceImport | None:
     """Import the bundled catalog where there is no price at all. None: there are prices, nothing was done.
 
-    Its prices hold from BEGINNING on: no older ones are known, so calls that are imported from elsewhere are priced by them
-    too. Running twice at once is fine.
+    Running twice at once is fine.
     """
-    prices = ModelPrice.objects.using(conf.DATABASE)
-    if prices.exists():
+    start = beginning()
+    if start is None:
         return None
     parsed, as_of = read_bundled()
     try:
-        diff = plan(parsed, source=SOURCE, source_version=as_of, effective_from=BEGINNING)
-        return diff.apply(reason=f"Public prices as of {as_of}; no older ones are known")
+        return plan(parsed, source=SOURCE, source_version=as_of, effective_from=start).apply(reason=why(as_of))
     except ImportRefused as error:
-        if error.code == "import_stale" and prices.exists():
+        if error.code == "import_stale" and beginning() is None:
             return None
         raise

@@ -9,9 +9,8 @@ from django.core.management.base import CommandError
 from auditing.context import audit_context, command_actor
 from catalog.commands import tenant_or_none
 from catalog.errors import ImportRefused
-from catalog.importing import Diff, describing, plan, read, read_bundled
+from catalog.importing import Diff, bundled, describing, plan, read, read_bundled
 from catalog.importing.applying import DEFAULT_SOURCE
-from catalog.importing.bundled import SOURCE as BUNDLED
 from catalog.models import PriceImport
 from controlplane.core import commands
 from controlplane.core.commands import COULD_NOT_RUN, REFUSED
@@ -29,8 +28,9 @@ class Command(commands.Command):
         parser.add_argument("--bundled", action="store_true", help="the catalog that comes with the project, instead")
         parser.add_argument("--apply", action="store_true", help="write it; without this nothing is written")
         parser.add_argument(
-            "--effective-from", type=commands.instant, metavar="TIME", help="from when the prices hold (now)"
-        )
+            "--effective-from", type=commands.instant, metavar="TIME",
+            help="from when the prices hold (now; those of --bundled from 2020 where there is no price at all)",
+        )  # fmt: skip
         parser.add_argument(
             "--threshold",
             type=percent,
@@ -81,9 +81,12 @@ class Command(commands.Command):
         except ImportRefused as error:
             code = COULD_NOT_RUN if error.code == "import_unreadable" else REFUSED
             raise CommandError(error.message, returncode=code) from error
+        if file is None and options["effective_from"] is None and not options["tenant"]:
+            options["effective_from"] = bundled.beginning()
+            options["reason"] = options["reason"] or (bundled.why(version) if options["effective_from"] else "")
         return plan(
             parsed,
-            source=options["source"] or (BUNDLED if file is None else DEFAULT_SOURCE),
+            source=options["source"] or (bundled.SOURCE if file is None else DEFAULT_SOURCE),
             source_version=options["source_version"] or version,
             tenant=tenant_or_none(options["tenant"]),
             effective_from=options["effective_from"],

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.core.management.base import OutputWrapper
 
-from auditing.models import AuditLog
+from auditing.models import AuditLog, InferenceRequest
 from catalog.models import AIModel, ModelPrice, PriceImport
 from controlplane.core.commands import Progress
 from controlplane.core.ids import now
@@ -174,6 +175,34 @@ def test_the_bundled_catalog_is_a_source_of_its_own(run):
 
     assert PriceImport.objects.get().source == "bundled"
     assert "0 added, 0 removed, 0 changed" in again
+
+
+def test_calls_of_before_are_priced_by_the_bundled_catalog(acme, acme_app, run, tmp_path):
+    trace = tmp_path / "trace.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n")
+
+    told, _ = run("prices_import", "--bundled", "--apply")
+    run("usage_import", str(trace), "--tenant", "acme", "--app", acme_app.slug, "--model", "openai/gpt-4o")
+
+    fact = InferenceRequest.objects.order_by("id").get()
+    price = ModelPrice.objects.get(pk=fact.price_id)
+    assert "hold from 2020-01-01" in told
+    assert (fact.pricing_status, price.effective_from) == ("priced", datetime(2020, 1, 1, tzinfo=UTC))
+    assert fact.cost == 4808 * Decimal(price.rates["input_cost_per_token"]) + 10 * Decimal(
+        price.rates["output_cost_per_token"]
+    )
+    assert PriceImport.objects.get().reason.startswith("Public prices as of")
+
+
+def test_the_bundled_catalog_holds_from_now_beside_other_prices_and_from_when_it_is_said(write, run):
+    run("prices_import", write({"a": chat()}), "--apply")
+    run("prices_import", "--bundled", "--apply")
+    beside = PriceImport.objects.latest("pk")
+    said = now() + timedelta(days=9)
+    run("prices_import", "--bundled", "--apply", "--effective-from", said.isoformat(), "--source", "mine")
+
+    assert now() - timedelta(minutes=5) < beside.effective_from <= now()
+    assert PriceImport.objects.latest("pk").effective_from == said
 
 
 @pytest.mark.django_db(transaction=True)
