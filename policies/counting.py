@@ -143,17 +143,21 @@ def counters(effective: Effective, model: str, amounts: Amounts, at: datetime) -
 
 def _counted(effective: Effective, model: str) -> tuple[_Counted, ...]:
     """The limits of a model by counter, sorted by key. Found once, and kept with the policy, which never changes."""
-    kept: dict[str, tuple[_Counted, ...]] = vars(effective).setdefault("_counted", {})
+    kept: dict[str | tuple[int, ...], tuple[_Counted, ...]] = vars(effective).setdefault("_counted", {})
     if model not in kept:
         if len(kept) >= _REMEMBERED:
             kept.clear()
-        kept[model] = _group(effective, model)
+        limits = effective.limits(model)
+        alike = tuple(map(id, limits))  # they live as long as the policy: most models meet the same
+        if alike not in kept:
+            kept[alike] = _group(effective, limits)
+        kept[model] = kept[alike]
     return kept[model]
 
 
-def _group(effective: Effective, model: str) -> tuple[_Counted, ...]:
+def _group(effective: Effective, limits: Iterable[Limit]) -> tuple[_Counted, ...]:
     grouped: dict[str, _Counted] = {}
-    for limit in effective.limits(model):
+    for limit in limits:
         owner = _owner(limit.owner, effective.scope)
         models = None if limit.models is None else tuple(sorted(limit.models))
         fields = (limit.kind, limit.owner, owner, limit.metric, limit.window, limit.anchor, models)
