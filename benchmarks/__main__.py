@@ -11,7 +11,7 @@ from pathlib import Path
 
 import django
 
-BENCHMARKS = ("ingest", "catalog", "keys", "limits")
+BENCHMARKS = ("ingest", "catalog", "keys", "limits", "simulation")
 PEERS = {"catalog": ("litellm",), "keys": ("rest_framework_api_key", "knox")}
 
 

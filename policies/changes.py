@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -58,8 +58,8 @@ def changed(tenant: Tenant, policies: Iterable[Policy], changes: Iterable[Change
             found[policy.pk] = written[policy.pk] = policy
     for policy in written.values():
         policy.clean_fields(exclude=SCOPE)
-    validation.check([*written.values()])
     _refuse_strangers(tenant, [*written.values()])
+    validation.check([*written.values()])
     return [*found.values()]
 
 
@@ -141,11 +141,11 @@ class Shelf:
     The conditions are those of the resolving statement: each scope column is any, or the request's.
     """
 
-    def __init__(self, policies: Iterable[Policy]) -> None:
+    def __init__(self, policies: Iterable[Policy], read: Callable[[Policy], StoredPolicy] = as_stored) -> None:
         self._by_scope: dict[tuple[UUID | None, ...], list[StoredPolicy]] = {}
         for policy in policies:
             if policy.enabled:
-                self._by_scope.setdefault(scope_of(policy), []).append(as_stored(policy))
+                self._by_scope.setdefault(scope_of(policy), []).append(read(policy))
 
     def scopes(self) -> list[tuple[UUID | None, ...]]:
         """Every scope that some policy has."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from catalog.errors import ModelDisabled, UnknownModel
+from catalog.models import ModelRecord
 from catalog.resolution import cache as catalog
 from catalog.resolution import resolve
 from controlplane.core.caches import in_transaction
@@ -32,6 +33,9 @@ from policies.schemas import stored_config_is_valid
 from policies.scope import Scope
 
 ALWAYS = Window()
+
+Look = Callable[[str, UUID], ModelRecord]
+"""From a name to the model that it means to a tenant; raises UnknownModel, ModelDisabled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,15 @@ class EffectivePolicy:
 
     @classmethod
     def of(
-        cls, scope: Scope, time_zone: str, at: datetime, stored: tuple[StoredPolicy, ...], epoch: int = 0
+        cls,
+        scope: Scope,
+        time_zone: str,
+        at: datetime,
+        stored: tuple[StoredPolicy, ...],
+        epoch: int = 0,
+        merge: Callable[[Sequence[Row]], Merged] = merge,
     ) -> EffectivePolicy:
-        """stored: in the total order; all of them match the scope."""
+        """stored: in the total order; all of them match the scope. merge: policies.merging's, or one that remembers."""
         applies: list[StoredPolicy] = []
         skipped: list[tuple[UUID, str]] = []
         invalid: dict[str, tuple[UUID, ...]] = {}
@@ -142,19 +152,22 @@ class EffectivePolicy:
         """The shape of `values`, with `{"op", "from", "shadowed"}` for each value; for limits a list beside theirs."""
         return copy.deepcopy(self.merged.provenance)
 
-    def decide_model(self, name: str, region: str | None = None) -> Decision:
+    def decide_model(self, name: str, region: str | None = None, *, look: Look | None = None) -> Decision:
         """May this request use the model `name`: an alias of its routing policies, or any name the catalog knows?
 
         region: where the call would go; None leaves regions unchecked. A name that is no printable ASCII is unknown: it
         could look like another. Makes the look-ups of AIModel.objects.resolve, nothing else, and remembers the answer
-        until the catalog changes.
+        until the catalog changes. look: instead of these, for who asks for the same names ever again in one transaction,
+        where the catalog's cache does not know the unknown ones; nothing is remembered then.
         """
+        if look is not None:
+            return self._decide_model(name, region, look)
         found = self._decided.get((name, region))
         if found is not None and found[0] == catalog.generation():
             return found[1]
         return self._decide_model(name, region)
 
-    def _decide_model(self, name: str, region: str | None) -> Decision:
+    def _decide_model(self, name: str, region: str | None, look: Look | None = None) -> Decision:
         request = {"model": name, "region": region}
         if refusal := self._refuse_invalid("model_access", "routing"):
             return Decision.of(self, refusal, request)
@@ -163,7 +176,7 @@ class EffectivePolicy:
         generation = catalog.generation()
         aliases = self.merged.values.get("routing", {}).get("aliases", {})
         try:
-            model = resolve(aliases.get(name.lower(), name), self.tenant_id)
+            model = (look or resolve)(aliases.get(name.lower(), name), self.tenant_id)
         except UnknownModel:
             return Decision.of(self, Verdict(False, "model_unknown"), request)
         except ModelDisabled:
@@ -171,7 +184,7 @@ class EffectivePolicy:
         verdict = self.judge(ModelAsked(name, model.canonical_id, model.provider, region))
         decision = Decision.of(self, verdict, request, model)
         # Not within a transaction: what it sees of the catalog may never be committed.
-        if generation is not None and not in_transaction():
+        if look is None and generation is not None and not in_transaction():
             if len(self._decided) >= MAX_DECIDED:
                 self._decided.clear()
             self._decided[name, region] = generation, decision

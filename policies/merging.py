@@ -7,7 +7,7 @@ The operator belongs to the field; no author chooses it. Tight fields are locked
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from policies import operators as op
@@ -102,6 +102,18 @@ def merge(rows: Iterable[Row]) -> Merged:
                 layers[policy_type, name] = merged.layers
     conflicts = _settle(values, provenance)
     return Merged(values, provenance, layers, conflicts)
+
+
+def joined(parts: Iterable[Merged]) -> Merged:
+    """Merges of different types as the one of all their policies: no type depends on another."""
+    whole = Merged()
+    conflicts: tuple[str, ...] = ()
+    for part in parts:
+        whole.values.update(part.values)
+        whole.provenance.update(part.provenance)
+        whole.layers.update(part.layers)
+        conflicts += part.conflicts
+    return replace(whole, conflicts=conflicts)
 
 
 def _locked(row: Row, name: str, rule: Field) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.deciding import ModelAsked, judge_model
-from policies.merging import merge
+from policies.merging import joined, merge
 from policies.operators import Row
 from tests.policies.rows import ids, row
 
@@ -82,6 +82,19 @@ def test_the_order_of_rows_means_nothing(rows, chance):
     shuffled = chance.sample(rows, len(rows))
 
     assert merge(shuffled) == merge(rows)
+
+
+def test_types_can_be_merged_one_by_one():
+    rows = [
+        row(1, 1, "token_caps", {"max_output_tokens": 5, "default_max_output_tokens": 9}),
+        row(2, 3, "retention", {"min_days": 9, "max_days": 5}),
+        row(3, 1, "model_access", {"allow": ["*"]}),
+        row(4, 3, "model_access", {"allow": ["o1"], "deny": ["opus"]}),
+        row(5, 3, "token_caps", {"max_output_tokens": 4}),
+    ]
+    types = {one.policy_type for one in rows}
+
+    assert joined(merge(one for one in rows if one.policy_type == each) for each in types) == merge(rows)
 
 
 @given(access_rows(), access_rows(minimum=1))
