@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class Finding:
     @classmethod
     def of(cls, code: str, policies: Iterable[UUID], text: str) -> Finding:
         return cls(code, CODES[code], tuple(dict.fromkeys(policies)), text)
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON: ids are text."""
+        policies = [str(policy) for policy in self.policies]
+        return {"code": self.code, "severity": self.severity, "policies": policies, "text": self.text}
 
     def order(self) -> tuple[int, str, tuple[UUID, ...]]:
         """Sort key: by code as CODES has them, which is the gravest first."""
