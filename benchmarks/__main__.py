@@ -11,8 +11,12 @@ from pathlib import Path
 
 import django
 
-BENCHMARKS = ("ingest", "catalog", "keys", "limits", "simulation")
-PEERS = {"catalog": ("litellm",), "keys": ("rest_framework_api_key", "knox")}
+BENCHMARKS = ("ingest", "catalog", "keys", "policies", "limits", "gate", "simulation")
+PEERS = {
+    "catalog": ("litellm",),
+    "keys": ("rest_framework_api_key", "knox"),
+    "policies": ("casbin", "cedarpy", "vakt", "guardian"),
+}
 
 
 def main() -> int:

@@ -6,5 +6,6 @@ from importlib.util import find_spec
 
 from controlplane.settings import *  # noqa: F403
 
-PEERS = ("rest_framework", "rest_framework_api_key", "knox")
+PEERS = ("rest_framework", "rest_framework_api_key", "knox", "guardian")
 INSTALLED_APPS = [*INSTALLED_APPS, *(app for app in PEERS if find_spec(app))]  # noqa: F405
+ANONYMOUS_USER_NAME = None  # of guardian: it makes no user of its own
