@@ -57,6 +57,43 @@ SELECT r.id, e.id IS NOT NULL, coalesce(e.state, r.state), r.bucket_ids, r.amoun
 FROM r LEFT JOIN e ON true
 """
 
+# The same locks. What is known by now takes the place of what was charged, what is still unknown stays. The counters come
+# back without the former charge, as those of an end come back without the new one.
+_CORRECT = """
+WITH known AS MATERIALIZED (
+    SELECT bucket_ids FROM cp_policies_reservation WHERE tenant_id = %s AND request_id = %s
+), l AS MATERIALIZED (
+    SELECT b.id, b.metric, b.spent FROM cp_policies_limitbucket b
+    WHERE b.id = ANY ((SELECT bucket_ids FROM known)::uuid[]) AND b.tenant_id = %s ORDER BY b.id FOR NO KEY UPDATE OF b
+), r AS MATERIALIZED (
+    SELECT r.* FROM cp_policies_reservation r
+    WHERE r.tenant_id = %s AND r.request_id = %s AND (SELECT count(*) FROM l) >= 0 FOR NO KEY UPDATE OF r
+), due AS MATERIALIZED (
+    SELECT * FROM r WHERE state = 'settled' AND estimated
+), part AS MATERIALIZED (
+    SELECT p.id, p.amount, p.actual, p.place, CASE l.metric
+        WHEN 'input_tokens' THEN %s::numeric WHEN 'output_tokens' THEN %s::numeric WHEN 'total_tokens' THEN %s::numeric
+        WHEN 'cost' THEN %s::numeric ELSE p.actual END AS used
+    FROM due CROSS JOIN unnest(due.bucket_ids, due.amounts, due.actuals) WITH ORDINALITY AS p(id, amount, actual, place)
+    LEFT JOIN l ON l.id = p.id
+), u AS (
+    UPDATE cp_policies_limitbucket b SET spent = b.spent + part.used - part.actual FROM part
+    WHERE b.id = part.id AND part.used <> part.actual
+), e AS (
+    UPDATE cp_policies_reservation x SET actuals = n.actuals, overrun = n.overrun, estimated = n.estimated
+    FROM due, (
+        SELECT array_agg(coalesce(used, actual) ORDER BY place) AS actuals,
+               coalesce(bool_or(used > amount), false) AS overrun, coalesce(bool_or(used IS NULL), false) AS estimated
+        FROM part
+    ) n
+    WHERE x.id = due.id RETURNING x.id, x.actuals, x.overrun, x.estimated
+)
+SELECT r.id, e.id IS NOT NULL, r.state, r.bucket_ids, r.amounts, coalesce(e.actuals, r.actuals),
+    coalesce(e.overrun, r.overrun), coalesce(e.estimated, r.estimated), ARRAY(SELECT id FROM l ORDER BY id),
+    ARRAY(SELECT l.spent - coalesce(part.actual, 0) FROM l LEFT JOIN part ON part.id = l.id ORDER BY l.id)
+FROM r LEFT JOIN e ON true
+"""
+
 _NOTHING = Amounts(requests=0, input_tokens=0, output_tokens=0, cost=Decimal(0), concurrent=0)
 _USED = ("requests", "input_tokens", "output_tokens", "total_tokens", "cost")
 
@@ -98,6 +135,16 @@ def releasing(tenant_id: UUID, request_id: str, at: datetime) -> Statement[Ended
 def expiring(tenant_id: UUID, request_id: str, at: datetime) -> Statement[Ended | None]:
     """The same for one whose time is over at `at`."""
     return _ending(tenant_id, request_id, _NOTHING, at, "expired", ("reserved",))
+
+
+def correcting(tenant_id: UUID, request_id: str, actual: Amounts) -> Statement[Ended | None]:
+    """Charge what became known after the settle of an estimated reservation, instead of what was charged for it.
+
+    Any other reservation stays as it is. What is still not known keeps it estimated.
+    """
+    used = (plain(actual.of(metric)) for metric in _USED if metric != "requests")
+    params = (tenant_id, request_id, tenant_id, tenant_id, request_id, *used)
+    return Statement(_CORRECT, params, partial(_read, request_id))
 
 
 def _ending(

@@ -7,6 +7,7 @@ import pytest
 from django.db.models import QuerySet
 
 from auditing.models import AuditLog
+from controlplane.core.ids import now
 from policies import limits
 from policies.counting import Amounts
 from policies.errors import PolicyError
@@ -270,13 +271,39 @@ def test_what_a_settle_could_not_tell_the_next_reserve_tells(acme):
 def test_another_tenants_ids_reach_nothing(acme, globex):
     for world in (acme, globex):
         world.policy("budget", budget())
-        hold(world)
+    hold(acme)
+    [bucket], there = LimitBucket.objects.filter(tenant=acme.tenant), globex.tenant.pk
 
-    assert limits.settle_request(globex.tenant.pk, "other", CALL) is None
-    limits.release(globex.tenant.pk, "r1")
+    assert limits.settle_request(there, "r1", CALL) is None
+    assert limits.release(there, "r1") is None
+    assert limits.expire(there, "r1", at=AT + timedelta(days=1)) is None
+    assert not LimitBucket.objects.current(globex.tenant, AT).exists()
+    assert not Reservation.objects.for_tenant(there).exists()
+    assert limits.verify(there) == []
+    for given in ({"app": globex.app()}, {"user": globex.user()}, {"key": globex.key()}):
+        with pytest.raises(PolicyError, match="another tenant"):
+            hold(acme, "r2", **given)
 
+    assert hold(globex)  # the same request id, in a tenant of its own
     assert counted(acme) == (0, Decimal("0.5"))
-    assert counted(globex) == (0, 0)
+    assert Reservation.objects.of_bucket(bucket).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_warm_call_is_two_statements_and_a_new_window_one_more(acme, django_assert_num_queries):
+    acme.policy("budget", budget(alert_at=[0.9]))
+    acme.policy("rate_limit", rate(10))
+    acme.policy("rate_limit", rate(10), user=acme.user())
+    effective, model = acme.effective(user=acme.user()), "openai/gpt-4o"
+
+    with django_assert_num_queries(2):
+        limits.reserve(effective, model, CALL, "first", at=now())
+    with django_assert_num_queries(1):
+        held = limits.reserve(effective, model, Amounts(cost=Decimal("0.1")), "second", at=now())
+    with django_assert_num_queries(1):
+        limits.settle(held, CALL)
+    with django_assert_num_queries(1):
+        limits.reserve(effective, model, Amounts(cost=Decimal(9)), "refused", at=now())
 
 
 def test_the_timeout_of_the_routing_policies_lengthens_a_hold(acme):

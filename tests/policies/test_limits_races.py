@@ -20,6 +20,7 @@ from controlplane.core.ids import now
 from policies import limits
 from policies.counting import Amounts
 from policies.models import LimitAlert, LimitBucket, Reservation
+from policies.settling import correcting
 from tests.policies.world import World
 from tests.races import together
 
@@ -110,15 +111,17 @@ def test_what_eight_threads_do_at_random_leaves_the_counters_right(acme):
         dice = random.Random(seed)  # noqa: S311 - a seed, so that a failure comes again
         for _ in range(60):
             name = f"r{dice.randrange(40)}"
-            do = dice.choice(["reserve", "reserve", "settle", "release", "expire", "sweep"])
+            do = dice.choice(["reserve", "reserve", "settle", "release", "expire", "sweep", "correct"])
             if do == "reserve":  # the same name is always asked alike
                 hold(sets[int(name[1:]) % 2], name, at=AT + timedelta(seconds=int(name[1:])))
             elif do == "settle":
-                limits.settle_request(tenant, name, Amounts(cost=Decimal(dice.randrange(3))))
+                limits.settle_request(tenant, name, Amounts(cost=dice.choice([None, Decimal(0), Decimal(2)])))
             elif do == "release":
                 limits.release(tenant, name)
             elif do == "expire":
                 limits.expire(tenant, name, at=AT + timedelta(seconds=910))
+            elif do == "correct":
+                correcting(tenant, name, Amounts(cost=Decimal(3))).send("default")
             else:
                 limits.sweep(at=AT + timedelta(seconds=905))
 

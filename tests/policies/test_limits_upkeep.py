@@ -7,14 +7,15 @@ from decimal import Decimal
 import pytest
 from django.core.management import CommandError, call_command
 
-from auditing.models import AuditLog
+from auditing.models import AuditLog, InferenceRequest
 from controlplane.core.caches import invalidation
 from controlplane.core.ids import now
 from policies import limits
 from policies.counting import Amounts
 from policies.errors import PolicyError
 from policies.models import LimitAlert, LimitBucket, Reservation
-from tests.factories import LimitAlertFactory, LimitBucketFactory
+from policies.rebooking import rebook
+from tests.factories import InferenceRequestFactory, LimitAlertFactory, LimitBucketFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -202,3 +203,50 @@ def test_a_sweep_by_hand_says_what_it_did(acme, budget, capsys):
 
     assert run(capsys, "limits_sweep")[0] == "Gave back 1 reservations, and removed 0 counters.\n"
     assert json.loads(run(capsys, "limits_sweep", "--json")[0]) == {"expired": 0, "removed": 0}
+
+
+@pytest.fixture
+def unpriced(acme, budget):
+    """A call that was charged the half dollar it held, because it had no price; the fact of it."""
+    acme.policy("rate_limit", {"limits": [{"metric": "output_tokens", "window": "1d", "limit": 5_000}]})
+    held = hold(acme, at=now())
+    limits.settle(held, Amounts(input_tokens=900, output_tokens=40))
+    return InferenceRequestFactory(
+        tenant_id=acme.tenant.pk, request_id="r1", prompt_tokens=900, completion_tokens=40,
+        cost=None, pricing_status="unpriced",
+    )  # fmt: skip
+
+
+def spent(world):
+    return dict(LimitBucket.objects.filter(tenant=world.tenant).values_list("metric", "spent"))
+
+
+def test_a_price_that_comes_later_is_booked_as_the_difference(acme, unpriced, capsys):
+    assert (rebook().looked, rebook().corrected) == (1, 0)  # nothing is known yet
+
+    InferenceRequest.objects.adjust(unpriced.pk, reason_code="priced", reason="a price at last", cost=Decimal("0.2"))
+    said = run(capsys, "limits_rebook", "--tenant", "acme", "--json")[0]
+
+    assert json.loads(said) == {"looked": 1, "corrected": 1}
+    assert spent(acme) == {"cost": Decimal("0.2"), "output_tokens": 40}
+    assert not Reservation.objects.get().estimated
+    assert limits.verify() == []
+    assert run(capsys, "limits_rebook")[0] == "Looked at 0 reservations that are estimated, and corrected 0.\n"
+    assert spent(acme) == {"cost": Decimal("0.2"), "output_tokens": 40}
+
+
+def test_what_costs_more_than_it_held_is_an_overrun_also_later(acme, unpriced):
+    InferenceRequest.objects.adjust(unpriced.pk, reason_code="priced", reason="dear", cost=Decimal("0.9"))
+
+    rebook(acme.tenant.pk)
+
+    assert Reservation.objects.get().overrun
+    assert spent(acme)["cost"] == Decimal("0.9")
+
+
+def test_another_tenants_price_changes_nothing_here(acme, globex, unpriced):
+    InferenceRequestFactory(tenant_id=globex.tenant.pk, request_id="r1", cost=Decimal("0.9"))
+
+    assert rebook(globex.tenant.pk).looked == 0
+    assert rebook().corrected == 0
+    assert spent(acme)["cost"] == Decimal("0.5")
