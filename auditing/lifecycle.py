@@ -191,10 +191,7 @@ def finish(
     values = _fact(end)
     priced = _price(id, end, values, "cp_auditing_inflightrequest", using, subject)
     stored: dict[str, Any] = {**values, **priced._asdict()}
-    params = [json.dumps(value) if isinstance(value, dict) else plain(value) for value in stored.values()]
-    statements: list[Statement[Any]] = [
-        Statement(_finish_query(tuple(stored), tuple(columns)), [plain(id), *params], list)
-    ]
+    statements: list[Statement[Any]] = [ending(id, stored, columns)]
     if beside is not None:
         statements.insert(0, beside(values, priced))
     try:
@@ -206,6 +203,12 @@ def finish(
             f"Request {id} cannot end: its request id was written meanwhile, by an import. That row stays.", id=id
         ) from error
     return rows[0] if rows else _earlier(id, end, stored, columns, using)
+
+
+def ending(id: UUID, stored: dict[str, Any], columns: Sequence[str]) -> Statement[list[tuple[Any, ...]]]:
+    """Writes the fact of a call in flight; its `columns`, or no row where it is in flight no more. stored: what its end fills."""
+    params = [json.dumps(value) if isinstance(value, dict) else plain(value) for value in stored.values()]
+    return Statement(_finish_query(tuple(stored), tuple(columns)), [plain(id), *params], list)
 
 
 @cache
