@@ -119,7 +119,7 @@ def record(denied: Denied, key: VerifiedKey, model: str, at: datetime | None = N
     if denied.decision is not None:
         effective = denied.decision.effective
         details |= {"at": effective.at.isoformat(), "fingerprint": effective.fingerprint}
-        details |= {"region": denied.decision.request.get("region"), "epoch": getattr(effective, "epoch", None)}
+        details |= {"region": denied.decision.request.get("region"), "epoch": effective.epoch}
     try:
         AuditLog.objects.record(
             "gate.denied", tenant=key.tenant_id, app=key.app_id, branch=key.branch_id, user=key.user_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -73,13 +73,15 @@ def _wanted(flight: Flight, decision: Decision, key: VerifiedKey, asked: Asked, 
         input_tokens=most.input_tokens, output_tokens=most.output_tokens, total_tokens=most.total_tokens, cost=most.cost
     )
     try:
-        return limits.ask(decision.effective, str(decision.model), amounts, flight.request_id, at=flight.at)
+        wanted = limits.ask(decision.effective, str(decision.model), amounts, flight.request_id, at=flight.at)
     except PolicyError as error:
         if error.code == "policy_invalid":
             refusing.refuse(limited.invalid(decision), key, asked.model)
         if error.code == "amount_unknown":
             refusing.refuse(limited.unknown(decision, amounts, most.why), key, asked.model)
         raise
+    # A call that says it may take longer holds as long.
+    return replace(wanted, expires_at=max(wanted.expires_at, flight.at + asked.deadline))
 
 
 def _send(flight: Flight, wanted: limits.Asked) -> Held:

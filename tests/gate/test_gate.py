@@ -16,7 +16,7 @@ from controlplane.core.ids import now
 from policies.models import Policy
 from tenants.models import APIKey
 from tests.factories import ModelAliasFactory, issue
-from tests.gate.cast import MODEL, events, facts, policy, refused
+from tests.gate.cast import MODEL, events, facts, policy, rate, refused
 from tests.races import together
 
 # ---------------------------------------------------------------- a call
@@ -487,10 +487,13 @@ def locked():
         ("cp_policies_policy", "policy_unavailable"),
         ("cp_catalog_aimodel", "policy_unavailable"),
         ("cp_auditing_inflightrequest", "limits_unavailable"),
+        ("cp_policies_limitbucket", "limits_unavailable"),
     ],
 )
 def test_a_phase_that_cannot_ask_refuses_and_names_itself(acme_app, model, locked, table, code):
-    token = issue(acme_app).token
+    issued = issue(acme_app)
+    token = issued.token
+    rate(issued, "requests", 10)
     locked(table)
 
     denied = refused(token)

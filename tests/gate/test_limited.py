@@ -152,6 +152,16 @@ def test_what_was_used_is_counted_and_the_rest_is_given_back(issued, token, pric
     assert reservations() == [("r-1", "settled")]
 
 
+def test_it_is_held_as_long_as_the_call_may_take(issued, token, price, settings):
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "RESERVATION_TTL": 60}
+    budget(issued, 10)
+    for hours in (0, 3):
+        gate.authorize(token, model="gpt-4o", deadline=timedelta(hours=hours, seconds=5))
+
+    held = [row.expires_at - row.reserved_at for row in Reservation.objects.order_by("id")]
+    assert held == [timedelta(seconds=60), timedelta(hours=3, seconds=5)]
+
+
 def test_nothing_limited_holds_nothing(token):
     with gate.call(token, model="gpt-4o"):
         pass
