@@ -96,7 +96,8 @@ class Grant:
         for decision in decisions:
             if not decision:
                 refusing.refuse(refusing.of_decision(decision), self.key, self.asked.model)
-        return [str(found.model) for found in decisions if found.model != self.model]
+        models = [str(found.model) for found in decisions]
+        return [model for model in models if model != self.model and self.key.allows_model(model)]
 
     def next(self, model: str | None = None, region: str | None = None) -> Grant:
         """Permission to call again, another model or (None) the same one; this call must have ended.

@@ -13,6 +13,7 @@ from auditing.lifecycle import Flight
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
 from controlplane.core.statements import Statement, send_together
+from controlplane.denials import Denied
 from controlplane.gate import limited, refusing
 from controlplane.gate.asking import Asked
 from controlplane.gate.bounds import Bound
@@ -22,6 +23,7 @@ from policies import limits
 from policies.errors import PolicyError
 from policies.limits import Amounts, Ended, Held
 from policies.resolution import Decision
+from tenants.scope import current_scope
 from tenants.verification import VerifiedKey
 
 
@@ -57,6 +59,9 @@ class Hold:
 def board(flight: Flight, decision: Decision, key: VerifiedKey, asked: Asked, most: Bound) -> Hold | None:
     """Hold and note, or neither; None: nothing is limited. Raises Denied and DuplicateRequest."""
     wanted = _wanted(flight, decision, key, asked, most)
+    if wanted.counters and current_scope() is not None:
+        text = "Inside a tenant_scope limits can be read, not written. Call the gate outside of it."
+        raise refusing.counted(Denied("limits_unavailable", 503, text, decision=decision))
     if connections[conf.DATABASE].in_atomic_block:
         count("reservation_in_transaction")
     try:

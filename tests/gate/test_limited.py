@@ -17,6 +17,7 @@ from controlplane import gate
 from controlplane.core.ids import now
 from policies import limits
 from policies.models import LimitBucket, Policy, Reservation
+from tenants.scope import tenant_scope
 from tests.factories import BranchFactory, InferenceRequestFactory, ModelPriceFactory, UserFactory, issue
 from tests.gate.cast import budget, counters, events, facts, policy, rate, refused, reservations
 from tests.races import together
@@ -478,6 +479,20 @@ def test_it_works_inside_a_transaction_and_is_counted(issued, token, price, capl
     assert gate.counts()["reservation_in_transaction"] == 1
     assert [fact.status for fact in facts()] == ["completed"]
     assert counters() == {"cost": (facts()[0].cost, 0)}
+
+
+def test_in_the_scope_of_a_tenant_only_what_is_not_limited_passes(issued, token, price, globex):
+    with tenant_scope(issued.key.tenant):
+        assert gate.authorize(token, model="gpt-4o").settle().status == "completed"
+    with tenant_scope(globex):
+        assert refused(token).http_status in (401, 503)  # not seen there, or cached and of another tenant
+    budget(issued, 10)
+    with tenant_scope(issued.key.tenant):
+        denied = refused(token)
+
+    assert (denied.code, denied.http_status) == ("limits_unavailable", 503)
+    assert "outside of it" in denied.message
+    assert len(facts()) == 1
 
 
 @pytest.mark.django_db(transaction=True)

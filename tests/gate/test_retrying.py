@@ -169,6 +169,13 @@ def test_targets_are_those_that_may_be_used(issued, token, other):
         assert call.targets == [MODEL]
 
 
+def test_targets_are_those_of_the_key_too(acme_app, model, other):
+    issued = issue(acme_app, allowed_models=[MODEL])
+    policy(issued, {"targets": [MODEL, OTHER]}, "routing")
+
+    assert gate.authorize(issued.token, model="gpt-4o").targets() == []
+
+
 def test_without_targets_there_are_none(token):
     assert gate.authorize(token, model="gpt-4o").targets() == []
 
