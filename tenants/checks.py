@@ -10,6 +10,7 @@ from django.db import connections
 
 from controlplane.core.conf import conf
 from tenants import tokens
+from tenants.tokens import NEWEST
 
 LIVE = {
     "secrets": "SELECT s.hash_version, count(*) FROM cp_tenants_apikeysecret s JOIN cp_tenants_apikey k ON k.id = s.key_id "
@@ -24,7 +25,7 @@ SAMPLES = (*(tokens.new_key(environment).token for environment in ("live", "test
 
 @register(Tags.security)
 def check_peppers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
-    """Peppers are hex of at least 32 bytes. The message never shows one."""
+    """Peppers are hex of at least 32 bytes, and the one that writes is listed. The message never shows one."""
     for version, pepper in conf.API_KEY_PEPPERS.items():
         if version and (re.fullmatch(r"([0-9A-Fa-f]{2}){32,}", pepper) is None):
             yield Error(
@@ -32,6 +33,13 @@ def check_peppers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Ite
                 hint="Make one: openssl rand -hex 32",
                 id="cp_tenants.E001",
             )
+    writes = conf.API_KEY_PEPPER_WRITES
+    if writes != NEWEST and writes not in conf.API_KEY_PEPPERS:
+        yield Error(
+            f"API_KEY_PEPPER_WRITES is {writes}, which API_KEY_PEPPERS does not list: the newest that it lists writes.",
+            hint="List that version, or leave the setting out once all processes know the newest.",
+            id="cp_tenants.E001",
+        )
 
 
 @register(Tags.database)
@@ -44,7 +52,7 @@ def check_versions(
     connection = connections[conf.DATABASE]
     if "cp_tenants_refreshtoken" not in connection.introspection.table_names():
         return
-    listed = sorted(conf.API_KEY_PEPPERS, reverse=True)[:3] or [0]
+    listed = tokens.versions(conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES)
     with connection.cursor() as cursor:
         for what, statement in LIVE.items():
             cursor.execute(statement, [listed])

@@ -205,6 +205,8 @@ class _Finder:
 
     def known(self, sha256: str) -> bool:
         hashed = bytes.fromhex(sha256)
-        candidates = {digest for _, digest in tokens.digests(hashed, conf.API_KEY_PEPPERS)} | {hashed}
+        candidates = {
+            digest for _, digest in tokens.digests(hashed, conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES)
+        } | {hashed}
         found: bool = APIKeySecret.objects.filter(digest__in=candidates).exists()
         return found

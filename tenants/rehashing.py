@@ -1,4 +1,4 @@
-"""Digests get the newest pepper.
+"""Digests get the pepper that writes, the newest as a rule.
 
 Those without one by `rehash`: an HMAC over what is stored, so no caller is needed for it. Those with an older one when
 their token is shown: noted in memory where it is looked up, changed over in the background. What a process that ends had
@@ -66,16 +66,17 @@ def rehash(rows: models.QuerySet[Any], actor: object = None) -> int:
 
     Returns how many. Run again after an interruption, it goes on. Raises KeyOperationError("no_pepper").
     """
-    peppers = conf.API_KEY_PEPPERS
-    if not any(peppers):
+    peppers, writes = conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES
+    version = tokens.versions(peppers, writes)[0]
+    if version == 0:
         raise KeyOperationError("no_pepper")
     done = 0
     while True:
-        with audit_context(actor=actor, reason=f"digests get pepper {max(peppers)}"):
+        with audit_context(actor=actor, reason=f"digests get pepper {version}"):
             plain = rows.filter(hash_version=0).select_for_update(skip_locked=True).only("digest")
             batch = list(plain.order_by("pk")[:1000])
             for row in batch:
-                row.hash_version, row.digest = tokens.digests(bytes(row.digest), peppers)[0]
+                row.hash_version, row.digest = tokens.digests(bytes(row.digest), peppers, writes)[0]
             rows.bulk_update(batch, ["digest", "hash_version"])
         done += len(batch)
         if len(batch) < 1000:

@@ -120,16 +120,28 @@ def sha256(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def digests(hashed: bytes, peppers: Mapping[int, str]) -> list[tuple[int, bytes]]:
-    """(hash_version, digest) that a stored secret may have, newest first, three at most; `hashed`: SHA-256 of the token.
+NEWEST = -1
+"""Of the versions of peppers, in place of one."""
+
+
+def versions(peppers: Mapping[int, str], writes: int = NEWEST) -> list[int]:
+    """Versions of peppers that verify, three at most: the one that writes first, then the newest. 0: none.
+
+    writes: the version that new digests get; NEWEST, or one that is not listed: the newest.
+    """
+    listed = sorted(peppers, reverse=True)
+    listed.sort(key=lambda version: version != writes)
+    return listed[:3] or [0]
+
+
+def digests(hashed: bytes, peppers: Mapping[int, str], writes: int = NEWEST) -> list[tuple[int, bytes]]:
+    """(hash_version, digest) that a stored secret may have, in the order of `versions`; `hashed`: SHA-256 of the token.
 
     Without peppers version 0, the hash itself; with them HMAC-SHA256 per version, and 0 only while it is listed.
     """
-    if not peppers:
-        return [(0, hashed)]
     return [
         (version, hmac.digest(bytes.fromhex(peppers[version]), hashed, "sha256") if version else hashed)
-        for version in sorted(peppers, reverse=True)[:3]
+        for version in versions(peppers, writes)
     ]
 
 

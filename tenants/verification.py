@@ -169,20 +169,20 @@ _FIND_ANY = _FIND.format("IN (%s, %s, %s)")
 
 def load(hashed: bytes, ask: Ask) -> Found | None:
     """The secret whose token has this SHA-256, and its states, in one statement. An older pepper is noted for later."""
-    candidates = tokens.digests(hashed, conf.API_KEY_PEPPERS)
+    candidates = tokens.digests(hashed, conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES)
     row = _row(candidates, ask)
     if row is None:
         return None
-    newest, digest = candidates[0]
-    if row[3] != newest:
-        rehashing.note(row[0], row[3], newest, digest)
+    writes, digest = candidates[0]
+    if row[3] < writes:  # a newer one comes from a process that writes it already
+        rehashing.note(row[0], row[3], writes, digest)
     return _found(row)
 
 
 def find(hashed: bytes) -> Found | None:
     """As `load`, on this thread's connection and past the cache; nothing is noted. Raises AuthUnavailable."""
     try:
-        row = _row(tokens.digests(hashed, conf.API_KEY_PEPPERS), on_this_thread)
+        row = _row(tokens.digests(hashed, conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES), on_this_thread)
     except (OperationalError, InterfaceError) as error:
         raise AuthUnavailable from error
     return None if row is None else _found(row)

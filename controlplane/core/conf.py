@@ -40,6 +40,9 @@ class Conf:
     API_KEY_PEPPERS: dict[int, str] = {}
     """Peppers of key digests by version, hex of at least 32 bytes; the highest writes. Empty: plain SHA-256."""
 
+    API_KEY_PEPPER_WRITES: int = -1
+    """The version of the pepper that new digests get, while not all processes know the highest; -1: the highest."""
+
     API_KEY_FOREIGN_PATTERNS: tuple[str, ...] = ()
     """Regular expressions of whole tokens of another gateway, whose imported SHA-256 digests may open keys."""
 

@@ -153,7 +153,7 @@ class APIKeyManager(models.Manager.from_queryset(APIKeyQuerySet)):  # type: igno
 
     def get_by_hash(self, sha256: bytes) -> APIKey:
         """The key one of whose secrets' tokens has this SHA-256, past the cache. Raises APIKey.DoesNotExist."""
-        values = [digest for _, digest in tokens.digests(sha256, conf.API_KEY_PEPPERS)]
+        values = [digest for _, digest in tokens.digests(sha256, conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES)]
         found: APIKey = self.get(secrets__digest__in=values)
         return found
 

@@ -255,7 +255,7 @@ class RefreshTokenManager(models.Manager["RefreshToken"]):
     def _find(self, token: str) -> RefreshToken:
         if not tokens.well_formed_refresh(token):
             raise InvalidRefreshToken("malformed")
-        candidates = tokens.digests(tokens.sha256(token), conf.API_KEY_PEPPERS)
+        candidates = tokens.digests(tokens.sha256(token), conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES)
         for row in self.filter(digest__in=[digest for _, digest in candidates]):
             stored = bytes(row.digest)
             if any(
@@ -300,7 +300,7 @@ class RefreshTokenManager(models.Manager["RefreshToken"]):
 
     def _add(self, family: RefreshFamily, generation: int, at: datetime) -> IssuedRefresh:
         token = tokens.new_refresh()
-        version, digest = tokens.digests(tokens.sha256(token), conf.API_KEY_PEPPERS)[0]
+        version, digest = tokens.digests(tokens.sha256(token), conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES)[0]
         row = RefreshToken(
             tenant_id=family.tenant_id,
             family=family,

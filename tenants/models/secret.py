@@ -32,7 +32,9 @@ class APIKeySecretManager(models.Manager.from_queryset(APIKeySecretQuerySet)):  
         """A new secret of a key, and its token. A kid that is taken already is drawn anew, three times."""
         for attempt in range(3):
             fresh = tokens.new_key(key.environment)
-            version, digest = tokens.digests(tokens.sha256(fresh.token), conf.API_KEY_PEPPERS)[0]
+            version, digest = tokens.digests(
+                tokens.sha256(fresh.token), conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES
+            )[0]
             secret = APIKeySecret(tenant_id=key.tenant_id, key=key, kid=fresh.kid, digest=digest, hash_version=version)
             try:
                 with transaction.atomic(using=self.db):
@@ -47,7 +49,7 @@ class APIKeySecretManager(models.Manager.from_queryset(APIKeySecretQuerySet)):  
     def take(self, key: APIKey, sha256: bytes | str, *, hint: str = "", origin: str = "") -> APIKeySecret:
         """A secret of a key from the SHA-256 of a token that another gateway issued; see APIKey.import_secret."""
         hashed = self.check_new(sha256, hint, origin)
-        candidates = tokens.digests(hashed, conf.API_KEY_PEPPERS)
+        candidates = tokens.digests(hashed, conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES)
         version, digest = candidates[0]
         known = {known for _, known in candidates} | {hashed}
         if self.filter(digest__in=known).exists():

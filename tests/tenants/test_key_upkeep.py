@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -15,7 +16,7 @@ from django.test import override_settings
 from auditing.models import AuditLog
 from controlplane.core.caches import invalidation
 from controlplane.core.ids import now, uuid7
-from tenants import lastuse, leaks, rehashing, tokens
+from tenants import lastuse, leaks, rehashing, tokens, verification
 from tenants.checks import check_peppers, check_versions
 from tenants.errors import InvalidKey, KeyOperationError
 from tenants.models import APIKey, APIKeySecret, APIKeySecretUse, RefreshToken
@@ -27,8 +28,9 @@ MAY, JUNE = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
 ONE, TWO = "11" * 32, "22" * 32
 
 
-def peppers(**listed):
-    return override_settings(CONTROLPLANE={"API_KEY_PEPPERS": {int(name[1:]): value for name, value in listed.items()}})
+def peppers(writes=-1, **listed):
+    listed = {int(name[1:]): value for name, value in listed.items()}
+    return override_settings(CONTROLPLANE={"API_KEY_PEPPERS": listed, "API_KEY_PEPPER_WRITES": writes})
 
 
 def run(*arguments):
@@ -55,6 +57,52 @@ def test_digests_get_a_pepper_without_their_callers(acme_app):
         assert APIKey.objects.verify(issued.token).key_id == issued.key.pk
     with pytest.raises(InvalidKey, match="unknown"):
         APIKey.objects.verify(issued.token)
+
+
+def opens(token, **listed):
+    """Whether a process with these peppers takes the token."""
+    verification.cache.clear()
+    with peppers(**listed):
+        try:
+            return APIKey.objects.verify(token) is not None
+        except InvalidKey:
+            return False
+
+
+@pytest.mark.parametrize(("old", "before"), [({"_1": ONE}, 1), ({}, 0)], ids=["another pepper", "the first pepper"])
+def test_a_new_pepper_comes_in_two_steps_while_old_and_new_processes_run_side_by_side(acme_app, old, before):
+    known = {"_2": TWO, **(old or {"_0": ""})}
+    with peppers(**old):
+        early = issue(acme_app)
+    with peppers(**known, writes=before):
+        first, session = issue(acme_app), RefreshToken.objects.issue(UserFactory(tenant=acme_app.tenant))
+        opened = opens(early.token, **known, writes=before)
+        rehashing.change_over(lambda *_: pytest.fail("nobody writes the new one yet"))
+        with pytest.raises(KeyOperationError, match="There is no pepper") if before == 0 else nullcontext():
+            APIKeySecret.objects.rehash()
+    with peppers(**known):
+        second = issue(acme_app)
+
+    assert opened
+    assert (first.secret.hash_version, session.refresh.hash_version, second.secret.hash_version) == (before, before, 2)
+    assert opens(first.token, **old), "made in the first step, read by who is before it"
+    assert opens(second.token, **known, writes=before), "made in the second step, read by who is in the first"
+    assert not opens(second.token, **old)
+    verification.cache.clear()
+    with peppers(**known, writes=before):  # whoever is in the first step takes nothing back
+        rehashing.forget()
+        APIKey.objects.verify(second.token)
+        rehashing.change_over(lambda *_: pytest.fail("a newer pepper stays"))
+
+
+def test_a_pepper_that_writes_has_to_be_listed():
+    with peppers(_1=ONE, writes=2):
+        [error] = check_peppers(None)
+    with peppers(_1=ONE, writes=1):
+        assert list(check_peppers(None)) == []
+
+    assert error.id == "cp_tenants.E001"
+    assert "API_KEY_PEPPER_WRITES is 2" in error.msg
 
 
 def test_more_than_a_thousand_digests_are_done_in_batches(acme_app):
