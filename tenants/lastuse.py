@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import connections
 
 from controlplane.core.conf import conf
+from tenants.scope import current_scope
 
 EVERY = 60
 """Seconds between two writes of a process."""
@@ -46,7 +47,12 @@ def forget() -> None:
 
 
 def flush() -> int:
-    """Write down what was noted, on this thread's connection; returns how many secrets. In one statement, or none."""
+    """Write down what was noted, on this thread's connection; returns how many secrets. In one statement, or none.
+
+    Inside a tenant_scope, where secrets of others are out of sight, it is left for the next time.
+    """
+    if current_scope() is not None:
+        return 0
     with connections[conf.DATABASE].cursor() as cursor:
         return write(cursor.execute)
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 
 from controlplane.core.caches import MISSING, Ask, CacheUnavailable, RecordCache, on_this_thread
 from controlplane.core.conf import conf
@@ -183,7 +183,7 @@ def find(hashed: bytes) -> Found | None:
     """As `load`, on this thread's connection and past the cache; nothing is noted. Raises AuthUnavailable."""
     try:
         row = _row(tokens.digests(hashed, conf.API_KEY_PEPPERS, conf.API_KEY_PEPPER_WRITES), on_this_thread)
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, InternalError) as error:  # the last: of a transaction that has failed
         raise AuthUnavailable from error
     return None if row is None else _found(row)
 

@@ -20,6 +20,7 @@ from tenants import lastuse, leaks, rehashing, tokens, verification
 from tenants.checks import check_peppers, check_versions
 from tenants.errors import InvalidKey, KeyOperationError
 from tenants.models import APIKey, APIKeySecret, APIKeySecretUse, RefreshToken
+from tenants.scope import tenant_scope
 from tests.factories import AppFactory, UserFactory, issue
 
 pytestmark = pytest.mark.django_db
@@ -268,6 +269,18 @@ def test_a_use_is_written_down_later_in_one_statement(acme_app, django_assert_nu
 
     assert abs(issued.key.last_used_at - now()) < timedelta(minutes=1)
     assert APIKeySecret.objects.get(key=issued.key).last_used_at == issued.key.last_used_at
+
+
+def test_what_was_used_is_left_for_later_inside_the_scope_of_a_tenant(acme_app, globex):
+    issued = issue(acme_app)
+    APIKey.objects.verify(issued.token)
+
+    with tenant_scope(globex):
+        assert APIKey.objects.flush_last_used() == 0
+        assert APIKey.objects.count() == 0  # the transaction goes on
+
+    assert APIKey.objects.flush_last_used() == 1
+    assert issued.key.last_used_at is not None
 
 
 def test_a_refused_token_leaves_no_use(acme_app):

@@ -8,7 +8,7 @@ from threading import Barrier, Event, Thread
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError, connection, connections, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 
 from controlplane.core.caches import MISSING, invalidation
 from controlplane.core.ids import now
@@ -432,3 +432,18 @@ def test_the_second_thread_gives_what_was_used_the_newest_pepper(acme_app, setti
     assert not is_cached(issued.token)
     settings.CONTROLPLANE = {"API_KEY_PEPPERS": {2: "22" * 32}}
     assert APIKey.objects.verify(issued.token).key_id == issued.key.pk
+
+
+def test_a_transaction_that_has_failed_is_no_reason_to_call_a_token_unknown(acme_app):
+    issued, never = issue(acme_app), tokens.new_key("live").token
+    with transaction.atomic():
+        with pytest.raises(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT 1/0")
+        assert APIKey.objects.verify(issued.token).key_id == issued.key.pk  # others see it without this transaction
+        for ask in (APIKey.objects.verify, lambda token: verification.find(tokens.sha256(token))):
+            with pytest.raises(AuthUnavailable) as refused:
+                ask(never)
+            assert refused.value.http_status == 503
+        transaction.set_rollback(True)
+
+    assert code_of(never) == "unknown"

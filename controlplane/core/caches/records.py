@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from cachebox import LRUCache
-from django.db import connections
+from django.db import InternalError, connections
 from psycopg.pq import TransactionStatus
 
 from controlplane.core.caches.connections import NO_ANSWER, WAIT, Ask, CacheUnavailable
@@ -271,7 +271,10 @@ class RecordCache(Generic[Key, Record]):
         self._counts["loads"].step()
         try:
             return self.loader(key, ask)
-        except NO_ANSWER as error:
+        except (
+            *NO_ANSWER,
+            InternalError,
+        ) as error:  # the last: of a transaction that has failed, and answers nothing more
             self._counts["load_errors"].step()
             raise CacheUnavailable from error
 
