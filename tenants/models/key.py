@@ -12,7 +12,8 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, models
-from django.db.models.functions import Least
+from django.db.models.functions import Cast, Least
+from django.db.models.lookups import Regex
 
 from auditing.context import audit_context
 from controlplane.core.caches import RecordCache, invalidation
@@ -28,6 +29,8 @@ from tenants.models.tenant import App, Branch, Tenant
 from tenants.models.user import User
 
 SCOPE = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
+# As PostgreSQL writes an array: what holds a comma, a quote or anything else that is no scope stands in quotes, as does "null".
+_SCOPES = r'^\{(([a-z][a-z0-9_.:-]{0,63}|"null")(,([a-z][a-z0-9_.:-]{0,63}|"null"))*)?\}$'
 MAX_SCOPES, MAX_MODELS, MAX_TAGS, MAX_METADATA = 64, 1000, 32, 8192
 MAX_MODEL, MAX_TAG = 265, 64
 
@@ -292,6 +295,12 @@ class APIKey(models.Model):
             ),
             models.CheckConstraint(
                 condition=models.Q(scopes__len__lte=MAX_SCOPES), name="cp_tenants_apikey_few_scopes"
+            ),
+            models.CheckConstraint(
+                condition=Regex(Cast("scopes", models.TextField()), _SCOPES),
+                name="cp_tenants_apikey_scopes_have_their_shape",
+                violation_error_code="bad_scope",
+                violation_error_message=KeyOperationError.messages["bad_scope"],
             ),
             models.CheckConstraint(
                 condition=models.Q(allowed_models__isnull=True) | models.Q(allowed_models__len__lte=MAX_MODELS),

@@ -89,6 +89,10 @@ BROKEN = [
     (APIKeyFactory, {"name": ""}, "cp_tenants_apikey_has_a_name"),
     (APIKeyFactory, {"not_before": NOW, "expires_at": NOW}, "cp_tenants_apikey_begins_before_it_ends"),
     (APIKeyFactory, {"scopes": [f"s{n}" for n in range(65)]}, "cp_tenants_apikey_few_scopes"),
+    *(
+        (APIKeyFactory, {"scopes": scopes}, "cp_tenants_apikey_scopes_have_their_shape")
+        for scopes in (["Chat"], [""], ["a", "b,c"], ["a b"], ["a\n"], ['"'], ["a}", "{b"], ["NULL"], ["é"], ["1a"], [None])
+    ),
     (APIKeyFactory, {"allowed_models": ["m"] * 1001}, "cp_tenants_apikey_few_models"),
     (APIKeyFactory, {"tags": ["t"] * 33}, "cp_tenants_apikey_few_tags"),
     (APIKeyFactory, {"metadata": []}, "cp_tenants_apikey_metadata_is_object"),
@@ -114,6 +118,16 @@ def test_a_row_that_breaks_a_rule_is_refused_by_name(factory, values, name):
 
     with refused(name):
         change(row, **values)
+
+
+@pytest.mark.parametrize("scopes", [[], ["a"], ["null", "chat.write:all-1_x"], ["s" * 64] * 64], ids=len)
+def test_a_scope_of_its_shape_is_taken(scopes):
+    key = APIKeyFactory()
+
+    APIKey.objects.filter(pk=key.pk).update(scopes=scopes)
+
+    key.refresh_from_db()
+    assert key.scopes == scopes
 
 
 def test_an_environment_is_live_or_test():
