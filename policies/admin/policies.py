@@ -1,49 +1,22 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db import models
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 
+from auditing.context import audit_context
 from controlplane.core import display
-from controlplane.core.admin import WritableModelAdmin
-from controlplane.core.forms import JSONField
-from policies.admin import explaining
-from policies.models import Policy
+from controlplane.core.admin import WritableModelAdmin, confirmed_action
+from policies.admin import editing, explaining, history
+from policies.models import Policy, PolicyVersion
+from tenants.scope import current_scope
 
 TONES = {"disabled": "warn", "expired": "warn", "unreadable": "bad", "not_yet_valid": "info", "out_of_schedule": "info"}
 LEVELS = ("key", "user", "branch", "app")
-
-
-class IndentedJSON(json.JSONEncoder):
-    """Writes JSON over several lines, as people edit it."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "indent": 2})
-
-
-class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]
-    """What is wrong inside the JSON is said by path, as `limits.0.limit: …`, by the checks of the model."""
-
-    config = JSONField(
-        encoder=IndentedJSON,
-        required=False,
-        initial=dict,
-        widget=forms.Textarea(attrs={"rows": 14, "cols": 90, "spellcheck": "false", "class": "cp-mono"}),
-        help_text=Policy._meta.get_field("config").help_text,
-    )
-
-    def clean_config(self) -> Any:
-        """An empty field means a policy that says nothing."""
-        value = self.cleaned_data["config"]
-        return {} if value is None else value
-
-    class Meta:
-        model = Policy
-        exclude: tuple[str, ...] = ()
 
 
 class ScopeFilter(admin.SimpleListFilter):
@@ -64,15 +37,27 @@ class ScopeFilter(admin.SimpleListFilter):
         return found.filter(**{f"{value}__isnull": False}) if value in LEVELS else found
 
 
+def _switch(policy: Policy, on: bool, reason: str) -> None:
+    policy.enabled = on
+    with audit_context(reason=reason):
+        policy.save(update_fields=["enabled"])
+
+
+def _scopes(rows: Any) -> list[tuple[str, str]]:
+    return [(str(row), f"{row.tenant.slug}: {row.scope_label()}") for row in rows]
+
+
 @admin.register(Policy)
 class PolicyAdmin(WritableModelAdmin):
-    form = PolicyForm
-    list_display = ("label", "scope", "kind", "version_shown", "state", "validity", "changed_on")
+    """Policies are written on pages of their own: fields made from the schema of the type, then a look at the change."""
+
+    list_display = ("label", "scope", "kind", "version_shown", "state", "validity", "changed_on", "changed_by")
     list_filter = ("policy_type", "enabled", ScopeFilter)
     search_fields = ("name__icontains", "tenant__slug__exact", "app__slug__exact", "user__email__iexact")
     search_help_text = "Name, slug of tenant or app, or e-mail"
     list_select_related = ("tenant", "app", "branch", "user", "key")
     ordering = ("-id",)
+    # What those see who may not change: the rest write on the pages of policies.admin.editing.
     fieldsets = (
         (None, {"fields": ("name", "policy_type", "enabled", "config", "message", "description")}),
         ("Scope", {"fields": ("tenant", "app", "branch", "user", "key")}),
@@ -81,14 +66,76 @@ class PolicyAdmin(WritableModelAdmin):
         ("Record", {"fields": ("id", "layer", "version", "created", "changed")}),
     )
     readonly_fields = ("id", "layer", "version", "created", "changed")
-    raw_id_fields = ("key",)
     empty_help = "A policy says who may use which models, how much and when. Without one, every known model is allowed."
+    actions = (
+        confirmed_action(
+            "Disable",
+            permission="change",
+            command="",
+            past="disabled",
+            explain="These policies say nothing from now on; what they allowed, forbade or limited is then up to the others.",
+            perform=lambda row, request, reason: _switch(row, False, reason),
+            offered=lambda row: row.enabled,
+            preview=_scopes,
+            danger=True,
+        ),
+        confirmed_action(
+            "Enable",
+            permission="change",
+            command="",
+            past="enabled",
+            explain="These policies hold from now on, in their time.",
+            perform=lambda row, request, reason: _switch(row, True, reason),
+            offered=lambda row: not row.enabled,
+            preview=_scopes,
+        ),
+    )
 
     def get_urls(self) -> list[Any]:
-        return [*explaining.urls(self), *super().get_urls()]
+        return [*explaining.urls(self), *history.urls(self), *super().get_urls()]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return (*self.readonly_fields, "tenant", "policy_type") if obj else self.readonly_fields
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Inside a tenant scope policies can be read, not written: the database says so too."""
+        return current_scope() is None and super().has_add_permission(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return current_scope() is None and super().has_change_permission(request, obj)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """With the names of those who made the versions: one statement for the page."""
+        answer = super().changelist_view(request, extra_context)
+        found = getattr(answer, "context_data", {}).get("cl")
+        rows = found.result_list if found else ()
+        names = history.people(row.changed_by for row in rows)
+        for row in rows:
+            row.changed_by = names.get(row.changed_by, row.changed_by)
+        return answer
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        return editing.add(self, request)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """The form; for those who may only look, the stock page, which has no input then."""
+        if not self.has_change_permission(request):
+            if request.method == "POST":
+                raise PermissionDenied
+            return super().change_view(request, object_id, form_url, extra_context)
+        policy = self.get_object(request, unquote(object_id))
+        if policy is None:
+            raise Http404
+        return editing.change(self, request, policy)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Policy]:
+        """With who made the version that stands. Findings have no column: they are of a tenant's policies together, and
+        are found anew each time; the review of a change shows them.
+        """
+        rows: models.QuerySet[Policy] = super().get_queryset(request)
+        standing = PolicyVersion.objects.filter(
+            tenant=models.OuterRef("tenant"), policy_id=models.OuterRef("pk"), version=models.OuterRef("version")
+        )
+        return rows.annotate(changed_by=models.Subquery(standing.values("actor")[:1]))
 
     @admin.display(description="Name", ordering="name")
     def label(self, row: Policy) -> str:
@@ -119,6 +166,10 @@ class PolicyAdmin(WritableModelAdmin):
     @admin.display(description="Changed", ordering="updated_at")
     def changed_on(self, row: Policy) -> str:
         return display.day(row.updated_at)
+
+    @admin.display(description="By")
+    def changed_by(self, row: Any) -> str:
+        return row.changed_by or display.NOTHING
 
     @admin.display(description="Created (UTC)")
     def created(self, row: Policy) -> str:
