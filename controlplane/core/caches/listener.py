@@ -63,13 +63,13 @@ class Cache(Protocol):
     def begin(self) -> None: ...
 
 
-class Thread(threading.local):
+class _ThisThread(threading.local):
     """here: whether this thread may have written something in its transaction."""
 
     here = False
 
 
-_wrote = Thread()
+_wrote = _ThisThread()
 
 
 @dataclass(frozen=True, slots=True)
