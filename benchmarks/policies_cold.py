@@ -25,9 +25,10 @@ ALONE = "the same SQL, prepared, psycopg alone"
 TENANTS = 10_000
 ASKED, TURNS = 200, 15
 
-# Four types each: 4 policies of the organization, 4 of each app, 4 of each user, so a request meets 12.
-_SMALL = {"org": 4, "apps": 4, "users": 20}
-_BIG = {"org": 10, "apps": 150, "users": 2_500}
+# Four types each: 4 policies of the organization, 4 of each app, 4 of each user in an app, so a request meets 12. A user is in
+# all apps of a small tenant, and in 50 of the big one, which has 10 + 600 + 10,000 policies; the others have 100.
+_SMALL = {"org": 4, "apps": 4, "users": 5}
+_BIG = {"org": 10, "apps": 150, "users": 50}
 
 # Copies of a row that Django made, so that every column has what it has there.
 _TENANT_ROWS = """
@@ -66,8 +67,9 @@ FROM (
         LATERAL generate_series(0, CASE t.slug WHEN 'cold-1' THEN %s ELSE %s END - 1) n WHERE t.slug LIKE 'cold-%%'
     UNION ALL SELECT a.tenant_id, a.id, NULL, n FROM cp_tenants_app a JOIN cp_tenants_tenant t ON t.id = a.tenant_id,
         generate_series(0, 3) n WHERE t.slug LIKE 'cold-%%'
-    UNION ALL SELECT u.tenant_id, NULL, u.id, n FROM cp_tenants_user u JOIN cp_tenants_tenant t ON t.id = u.tenant_id,
-        generate_series(0, 3) n WHERE t.slug LIKE 'cold-%%'
+    UNION ALL SELECT u.tenant_id, a.id, u.id, n FROM cp_tenants_user u JOIN cp_tenants_tenant t ON t.id = u.tenant_id
+        JOIN cp_tenants_app a ON a.tenant_id = t.id, generate_series(0, 3) n
+        WHERE t.slug LIKE 'cold-%%' AND substr(a.slug, 5)::int <= 50
 ) o JOIN body b ON b.n = o.n %% 4
 """
 _TABLES = ("cp_tenants_tenant", "cp_tenants_app", "cp_tenants_user", "cp_policies_policy")
@@ -138,7 +140,7 @@ def _scopes() -> list[Scope]:
         cursor.execute(
             "SELECT t.id, a.id, u.id FROM cp_tenants_tenant t "
             "JOIN cp_tenants_app a ON a.tenant_id = t.id AND a.slug = 'app-3' "
-            "JOIN cp_tenants_user u ON u.tenant_id = t.id AND u.email LIKE 'user-7@%' "
+            "JOIN cp_tenants_user u ON u.tenant_id = t.id AND u.email LIKE 'user-3@%' "
             "WHERE t.slug LIKE 'cold-%' ORDER BY t.slug"
         )
         rows = cursor.fetchall()
