@@ -22,7 +22,7 @@ from policies.models import LimitBucket, Policy, Reservation
 from policies.resolution import EffectivePolicy
 from tenants.models import App, Tenant, User
 
-THREADS, CALLS, TURNS = 8, 1_600, 5
+THREADS, CALLS, TURNS = 8, 400, 15
 ATTEMPTS, GRANTED = 3_200, 1_000
 MODEL = "openai/gpt-4o"
 COST = Amounts(input_tokens=900, output_tokens=100, cost=Decimal("0.0001"))
