@@ -32,16 +32,19 @@ SELECT tenant_id, request_id FROM cp_policies_reservation WHERE state = 'reserve
 ORDER BY expires_at LIMIT %s
 """
 
-# Two windows after their end. One that is locked is in use, and goes another time; one that is held too.
+# Two windows after their end. One that is locked is in use, and goes another time; one that is held too. Each kind of window
+# by itself, and in order: so the index finds the oldest, and where there are none nothing else is read.
 _ENDED = """
 WITH gone AS MATERIALIZED (
-    SELECT b.id FROM unnest(%s::text[], %s::timestamptz[]) AS w("window", before)
-    JOIN cp_policies_limitbucket b ON b.kind = 'rate' AND b."window" = w."window" AND b.ends_at <= w.before
-    WHERE b.reserved = 0 LIMIT %s FOR UPDATE OF b SKIP LOCKED
+    SELECT o.id FROM unnest(%s::text[], %s::timestamptz[]) AS w("window", before) CROSS JOIN LATERAL (
+        SELECT b.id FROM cp_policies_limitbucket b
+        WHERE b.kind = 'rate' AND b."window" = w."window" AND b.ends_at <= w.before AND b.reserved = 0
+        ORDER BY b.ends_at LIMIT %s FOR UPDATE SKIP LOCKED
+    ) o LIMIT %s
 ), alerts AS (
-    DELETE FROM cp_policies_limitalert a USING gone WHERE a.bucket_id = gone.id
+    DELETE FROM cp_policies_limitalert WHERE bucket_id = ANY (ARRAY(SELECT id FROM gone))
 ), buckets AS (
-    DELETE FROM cp_policies_limitbucket b USING gone WHERE b.id = gone.id RETURNING b.id
+    DELETE FROM cp_policies_limitbucket WHERE id = ANY (ARRAY(SELECT id FROM gone)) RETURNING id
 )
 SELECT count(*) FROM buckets
 """
@@ -100,7 +103,7 @@ def sweep(ask: Ask, at: datetime | None = None) -> Swept:
         if not all(ended):  # others sweep too
             break
     removed = 0
-    while gone := ask(_ENDED, [[*_KEPT], [at - kept for kept in _KEPT.values()], BATCH])[0][0]:
+    while gone := ask(_ENDED, [[*_KEPT], [at - kept for kept in _KEPT.values()], BATCH, BATCH])[0][0]:
         removed += gone
         if gone < BATCH:
             break
