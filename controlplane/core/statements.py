@@ -65,7 +65,8 @@ def send_together(using: str, statements: Sequence[Statement[Any]]) -> list[Any]
             cursors = [psycopg.Cursor(raw) for _ in statements]
             for cursor, one in zip(cursors, statements, strict=True):
                 cursor.execute(one.query.encode(), one.params, prepare=True)
-        rows = [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+        # nfields and not description, which makes an object of each column
+        rows = [cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else [] for cursor in cursors]
     if connection.queries_logged:
         text = ";\n".join(one.query for one in statements)
         connection.queries_log.append({"sql": text, "time": f"{time.monotonic() - began:.3f}"})

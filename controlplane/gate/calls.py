@@ -119,13 +119,31 @@ def authorize(
 
 
 @contextmanager
-def call(token: str, *, model: str, **asked: Any) -> Iterator[Call]:
+def call(
+    token: str,
+    *,
+    model: str,
+    input_tokens: int | None = None,
+    max_output_tokens: int | None = None,
+    request_id: str | None = None,
+    environment: str | None = None,
+    scope: str | None = None,
+    region: str | None = None,
+    stream: bool = False,
+    deadline: timedelta = timedelta(minutes=10),
+    units: Mapping[str, Any] | None = None,
+) -> Iterator[Call]:
     """Make one call of a model; arguments and errors as for `authorize`.
 
     The body calls the provider and reports its usage. Left in order, the call is recorded as completed; by an exception, as
     failed, and the exception goes on; broken off (a stream that the client closed), as cancelled with what was reported.
     """
-    running = Call(authorize(token, model=model, **asked))
+    running = Call(
+        authorize(
+            token, model=model, input_tokens=input_tokens, max_output_tokens=max_output_tokens, request_id=request_id,
+            environment=environment, scope=scope, region=region, stream=stream, deadline=deadline, units=units,
+        )
+    )  # fmt: skip
     try:
         yield running
     except Exception as error:

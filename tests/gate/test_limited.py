@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -529,6 +530,20 @@ def test_many_at_once_never_spend_more_than_there_is(issued, token, price):
     assert spent == (Decimal("0.06"), 0)
     assert sum(fact.cost for fact in facts()) == spent[0]
     assert not InFlightRequest.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ended_at_once_in_many_ways_it_is_counted_as_it_is_recorded(issued, token, price):
+    budget(issued, 10)
+    rate(issued, "total_tokens", 10**6)
+    used = Reported(prompt_tokens=100, completion_tokens=10)
+    for grant in [gate.authorize(token, model="gpt-4o") for _ in range(5)]:
+        together(partial(grant.settle, used), grant.release, partial(grant.fail, "x"), partial(grant.settle, used))
+
+    assert len(facts()) == 5
+    assert counters()["cost"] == (sum(fact.cost for fact in facts()), 0)
+    assert counters()["total_tokens"] == (110 * sum(fact.status == "completed" for fact in facts()), 0)
+    assert limits.verify() == []
 
 
 @pytest.mark.django_db(transaction=True)
