@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,6 +18,7 @@ from auditing.models import AuditLog, InFlightRequest
 from controlplane import gate
 from controlplane.core.ids import now
 from policies import limits
+from policies.history import effective_at_epoch
 from policies.models import LimitBucket, Policy, Reservation
 from tenants.scope import tenant_scope
 from tests.factories import BranchFactory, InferenceRequestFactory, ModelPriceFactory, UserFactory, issue
@@ -298,6 +300,30 @@ def test_a_budget_refuses_and_says_which_one(issued, token, price):
         "0.01",
     )
     assert event.reason == denied.message
+
+
+def test_what_was_recorded_of_a_refusal_decides_it_again(issued, token, price):
+    """The epoch, the instant and the question are on record, of the calls that were let through as well."""
+    key = issued.key
+    scope = {"app": key.app, "branch": key.branch, "user": key.user, "key": key}
+    budget(issued, 10)
+    grant = gate.authorize(token, model="gpt-4o")
+    rule = policy(issued, {"deny": ["openai/*"]}).pk
+    refused(token)
+    Policy.objects.filter(pk=rule).delete()
+    policy(issued, {"deny": ["*"]}, name="since then")
+
+    [event] = events()
+    then = effective_at_epoch(
+        key.tenant, event.details["epoch"], **scope, at=datetime.fromisoformat(event.details["at"])
+    )
+    again = then.decide_model(event.details["model"], event.details["region"])
+    assert (again.reason, again.by) == (event.details["code"], UUID(event.resource_id)) == ("model_denied", rule)
+    assert then.fingerprint == event.details["fingerprint"]
+
+    fact = grant.settle()
+    then = effective_at_epoch(key.tenant, fact.metadata["policy_epoch"], **scope, at=fact.created_at)
+    assert then.decide_model(fact.requested_model)
 
 
 def test_the_words_of_the_policy_come_first(issued, token, price):
