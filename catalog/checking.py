@@ -18,7 +18,7 @@ from auditing.models import InferenceRequest
 from catalog.importing.fields import is_token_rate
 from catalog.importing.validating import DEAR_TOKEN
 from catalog.models import AIModel, ModelAlias, ModelPrice
-from catalog.units import TOKENS, number, plain
+from catalog.units import TOKENS, number, plain, ten_times_off
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
 
@@ -59,7 +59,7 @@ def tenfold(was: Mapping[str, Any], becomes: Mapping[str, Any]) -> list[Move]:
     moves = []
     for field, text in becomes.items():
         old, new = number(was.get(field)), number(text)
-        if old and new and (new >= old * 10 or new * 10 <= old):
+        if old and new and ten_times_off(old, new):
             moves.append(Move(field, old, new))
     return moves
 

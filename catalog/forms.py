@@ -23,8 +23,6 @@ from catalog.pricing.rates import family_of
 from controlplane.core.forms import JSONField
 from controlplane.core.ids import now
 
-FACTOR = 10
-"""From how many times on a rate differs so much that a slip of the unit is likelier than the price."""
 LEAST, MOST = Decimal("1e-10"), Decimal("0.01")
 """US dollars per token between which every price that is asked for lies."""
 
@@ -253,7 +251,7 @@ class PriceForm(TermsFields):
     def _compared(self, old: Decimal, new: Decimal | None, called: str, unit: units.Unit) -> str:
         """How far a rate is from another one, if too far."""
         had = units.amount(unit.shown(old), 12)
-        if old == new or (new and old and old < FACTOR * new and new < FACTOR * old):
+        if old == new or (new and old and not units.ten_times_off(old, new)):
             return ""
         if not new or not old:
             return f"{called} has {had}"

@@ -124,6 +124,12 @@ def number(text: object) -> Decimal | None:
     return found if found is not None and found.is_finite() else None
 
 
+def ten_times_off(one: Decimal, other: Decimal) -> bool:
+    """Whether a rate is ten times another, or a tenth, or further apart: a slip of the unit is likelier than such a price. 0 is
+    that far from all others."""
+    return one >= other * 10 or other >= one * 10
+
+
 def plain(value: Decimal) -> str:
     """Every digit, without an exponent and without zeros at the end: the exact text of a rate."""
     text = f"{value:f}"

@@ -13,7 +13,7 @@ from catalog.importing.mapping import Mapped
 from catalog.importing.parsing import Issue, Parsed
 from catalog.importing.validating import leaves
 from catalog.names import lowered
-from catalog.units import number
+from catalog.units import number, ten_times_off
 
 _EXACT = Context(prec=80)
 _NO_RATE = re.compile(r".*(range\[\d+\]|\.count|weekdays(\[\d+\])?|hours_utc(\[\d+\])?)")
@@ -123,5 +123,5 @@ def _move(old: Decimal | None, new: Decimal | None, threshold: Decimal) -> tuple
     if not old:
         return None, True
     percent = _EXACT.divide(_EXACT.multiply(_EXACT.subtract(new, old), Decimal(100)), old)
-    flagged = abs(percent) > threshold or new >= old * 10 or new * 10 <= old
+    flagged = abs(percent) > threshold or ten_times_off(old, new)
     return _EXACT.quantize(percent, Decimal("0.01")), flagged

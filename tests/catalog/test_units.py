@@ -97,3 +97,13 @@ def test_tables_inside_a_price_are_taken_apart():
 @pytest.mark.parametrize("value", ["x", "NaN", "Infinity", True, None, [], ""])
 def test_what_is_no_number_is_none(value):
     assert units.number(value) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "far"),
+    [("1", "10", True), ("1", "9.99", False), ("1", "0.1", True), ("1", "0.1001", False), ("1", "1", False),
+     ("0", "1", True), ("1", "0", True)],
+)  # fmt: skip
+def test_ten_times_is_off_in_both_directions(one, other, far):
+    assert units.ten_times_off(Decimal(one), Decimal(other)) is far
+    assert units.ten_times_off(Decimal(other), Decimal(one)) is far
