@@ -161,7 +161,7 @@ class UsageError(CatalogError):
 
 class PriceRefused(CatalogError):
     """A price that is not set as it was asked for: `bad_rate`, `negative_rate`, `too_many_places`, `unknown_rate`,
-    `no_rate`, `bad_time`, `bad_end`, `no_price`, `missing_reason`, `ten_times_off`."""
+    `no_rate`, `bad_time`, `bad_end`, `no_price`, `missing_reason`, `ten_times_off`, `in_scope`."""
 
     code = "bad_rate"
     messages: ClassVar[dict[str, str]] = {
@@ -175,6 +175,7 @@ class PriceRefused(CatalogError):
         "no_price": "The model has no such price at that time. model_show lists its prices.",
         "missing_reason": "A price that begins in the past needs a reason. Say why.",
         "ten_times_off": "A rate is ten times another one, or a tenth. Look whether the unit is right, then confirm it.",
+        "in_scope": "Prices are set by operators. Leave the tenant_scope, and name the tenant whose price it is.",
     }
 
 

@@ -75,7 +75,7 @@ def end_price(
 ) -> ModelPrice:
     """End the price that holds at `at` (aware; None: now), of everybody or of the tenant, there; void: as if it had never been.
 
-    Returns it. Raises PriceRefused: no_price, bad_time, bad_end, missing_reason; PriceOverlap.
+    Returns it. Raises PriceRefused: no_price, bad_time, bad_end, missing_reason, in_scope; PriceOverlap.
     """
     if why := unfit(at):
         raise PriceRefused("bad_time", why)

@@ -28,6 +28,7 @@ from controlplane.core.constraints import json_object
 from controlplane.core.fields import created_at_field, id_field
 from controlplane.core.ids import now
 from tenants.models import Tenant
+from tenants.scope import current_scope
 
 
 def _rate(*names: str, what: str) -> models.GeneratedField:
@@ -73,7 +74,10 @@ class ModelPriceQuerySet(models.QuerySet["ModelPrice"]):
 class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # type: ignore[misc]  # made at run time
     def hold(self, model: AIModel) -> AIModel:
         """The model and its provider as they are; until the transaction ends nobody else sets its prices, or other terms of
-        its provider. Whoever sets prices holds models first, then providers, then writes."""
+        its provider. Whoever sets prices holds models first, then providers, then writes. Raises PriceRefused in_scope: models
+        are everybody's, and a tenant_scope has no right to hold one."""
+        if current_scope() is not None:
+            raise PriceRefused("in_scope")
         rows = AIModel.objects.using(self.db).select_related("provider")
         held: AIModel = rows.select_for_update(no_key=True, of=("self", "provider")).get(pk=model.pk)
         return held
@@ -93,9 +97,9 @@ class ModelPriceManager(models.Manager.from_queryset(ModelPriceQuerySet)):  # ty
 
         rates: the source's price fields, numbers as text in US dollars per unit. terms: discount_percent, margin_percent,
         margin_fixed (the provider's where left out), version, price_import. The new price ends where one that is already
-        planned begins. In one transaction; two at once for a model follow each other. Raises PriceOverlap
-        for a time that another price keeps, IntegrityError or DataError for rates that the database does not take: who takes
-        them from people uses `catalog.setting.set_price`, which says what is wrong.
+        planned begins. In one transaction; two at once for a model follow each other. Raises PriceOverlap for a time that
+        another price keeps, PriceRefused in_scope inside a tenant_scope, IntegrityError or DataError for rates that the
+        database does not take: who takes them from people uses `catalog.setting.set_price`, which says what is wrong.
         """
         with transaction.atomic(using=self.db):
             provider = self.hold(model).provider

@@ -16,7 +16,7 @@ from catalog.errors import PriceFrozen, PriceOverlap, PriceRefused
 from catalog.models import ModelPrice, PriceImport
 from catalog.models.price import fingerprint
 from catalog.pricing import Usage
-from catalog.setting import set_price
+from catalog.setting import end_price, set_price
 from controlplane.core.ids import now
 from tenants.scope import tenant_scope
 from tests.factories import AIModelFactory, ModelPriceFactory, PriceImportFactory, ProviderFactory, TenantFactory
@@ -302,6 +302,24 @@ def test_inside_a_scope_list_prices_and_ones_own_are_read_and_only_ones_own_writ
         assert ModelPrice.objects.filter(pk=own.pk).update(reason="mine") == 1
     with tenant_scope(acme), pytest.raises(ProgrammingError, match="row-level security"), transaction.atomic():
         ModelPriceFactory(model=model, tenant=globex, effective_to=JANUARY)
+
+
+def test_inside_a_scope_no_price_is_set_and_the_error_says_where_it_is(model, acme):
+    own = ModelPriceFactory(model=model, tenant=acme)
+
+    with tenant_scope(acme):
+        for change in (
+            lambda: ModelPrice.objects.supersede(
+                model, {"input_cost_per_token": "1e-06"}, tenant=acme, reason="cheaper"
+            ),
+            lambda: set_price(model, {"input_cost_per_token": Decimal("1e-06")}, tenant=acme),
+            lambda: end_price(model, tenant=acme, reason="gone"),
+        ):
+            with pytest.raises(PriceRefused, match="Leave the tenant_scope") as refused:
+                change()
+            assert refused.value.code == "in_scope"
+        assert ModelPrice.objects.get(tenant=acme) == own  # the transaction goes on
+    ModelPrice.objects.supersede(model, {"input_cost_per_token": "1e-06"}, tenant=acme, reason="cheaper")
 
 
 # ---------------------------------------------------------------- setting a price
