@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -11,11 +12,11 @@ from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import AIModel, ModelAlias
-from policies.changes import Change
+from policies.changes import Change, as_stored
 from policies.deciding import ModelAsked, judge_model
 from policies.errors import PolicyError
 from policies.lint import CODES, lint
-from policies.lint.ground import Catalogue
+from policies.lint.ground import Catalogue, together
 from policies.lint.merged import Access
 from policies.merging import merge
 from policies.models import Policy
@@ -332,6 +333,36 @@ def test_the_number_of_statements_does_not_grow_with_the_policies(acme):
         acme.policy(config={"allow": ["gpt-4*"]}, app=acme.app(f"app-{label}"), user=acme.user(label))
 
     assert statements() == before == 4
+
+
+def stored_at_times(chance, number, zones):
+    clock = ["00:00", "01:45", "09:00", "12:30", "22:15"]
+    bounds = [NOW + hours * timedelta(hours=1) for hours in (-50, 7, 30, 100)]
+    window = {"valid_from": chance.choice([None, *bounds[:2]]), "valid_until": chance.choice([None, *bounds[2:]])}
+    schedule = {
+        "tz": chance.choice(zones),
+        "days": chance.sample(["mon", "tue", "wed", "sat", "sun"], 2),
+        "start": chance.choice(clock),
+        "end": chance.choice(clock),
+    }
+    fields = window | {"schedule": schedule if chance.random() < 0.7 else None}
+    policy = Policy(pk=UUID(int=number + 1), policy_type="model_access", config={}, version=1, **fields)
+    return as_stored(policy)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_every_set_that_applies_at_some_quarter_of_an_hour_is_looked_at(seed):
+    chance = random.Random(seed)  # noqa: S311  the same policies every time
+    zones = ["Asia/Kolkata"] if seed % 2 else ["Europe/Berlin", "UTC", "Asia/Kathmandu"]
+    policies = [stored_at_times(chance, number, zones) for number in range(4)]
+
+    looked_at = {tuple(one.row.id for one in each) for each in together(policies, NOW)}
+
+    quarters = (NOW + n * timedelta(minutes=15) for n in range(4 * 24 * 28))
+    seen = {tuple(one.row.id for one in policies if not one.window.why_not(at)) for at in quarters}
+    assert seen <= looked_at
+    if len(zones) == 1:  # else others come with the clocks of another season
+        assert seen == looked_at
 
 
 PATTERNS = (

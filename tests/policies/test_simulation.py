@@ -287,6 +287,16 @@ def test_what_a_key_says_is_filled_in(acme, log):
     assert second.scope == Scope.of(acme.tenant, branch=acme.branch(), user=acme.user("bob"))
 
 
+def test_within_a_tenants_scope_only_its_own_requests_are_there(acme, globex, log):
+    record(acme)
+    record(globex)
+
+    with tenant_scope(acme.tenant):
+        assert len(Sample.from_requests(globex.tenant, START, START + HOUR)) == 0
+        sample = Sample.from_requests(acme.tenant, START, START + HOUR)
+        assert simulate(acme.tenant, [], sample).still_allowed == 1
+
+
 def test_a_sample_has_bounds(acme):
     with pytest.raises(ValueError, match="50000"):
         Sample.from_requests(acme.tenant, START, START + DAY, limit=50_001)
