@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -77,10 +77,8 @@ def _lines(result: Simulation) -> Iterator[str]:
     for group in ("app", "user", "model"):
         yield from _group(result, group)
     yield from _values(result)
-    for one in result.started:
-        yield f"Begins at 0, a counter that was not there: {_counter(one)}."
-    for one in result.partial:
-        yield f"Spent before the first request and not known, so fewer are refused: {_counter(one)}."
+    yield from _counters("Begins at 0, a counter that was not there", result.started)
+    yield from _counters("Spent before the first request and not known, so fewer are refused", result.partial)
 
 
 def _group(result: Simulation, group: str) -> Iterator[str]:
@@ -107,7 +105,10 @@ def _values(result: Simulation) -> Iterator[str]:
         yield f"and {len(result.values) - SHOWN:,} values more"
 
 
-def _counter(one: CounterSeen) -> str:
-    models = f" of {', '.join(one.models)}" if one.models else ""
-    owners = f", {one.owners:,} owners" if one.owners > 1 else ""
-    return f"{one.metric}, window {one.window}, {one.owner}{models} (policy {one.policy}{owners})"
+def _counters(what: str, counters: Sequence[CounterSeen]) -> Iterator[str]:
+    for one in counters[:SHOWN]:
+        models = f" of {', '.join(one.models)}" if one.models else ""
+        owners = f", {one.owners:,} owners" if one.owners > 1 else ""
+        yield f"{what}: {one.metric}, window {one.window}, {one.owner}{models} (policy {one.policy}{owners})."
+    if len(counters) > SHOWN:
+        yield f"{what}: {len(counters) - SHOWN:,} more."
