@@ -19,6 +19,7 @@ from auditing.models import AuditLog
 from controlplane.core.ids import now
 from policies import limits
 from policies.counting import Amounts
+from policies.errors import PolicyError
 from policies.models import LimitAlert, LimitBucket, Reservation
 from policies.settling import correcting
 from tests.policies.world import World
@@ -130,6 +131,35 @@ def test_what_eight_threads_do_at_random_leaves_the_counters_right(acme):
     assert errors == [None] * 8
     assert limits.verify() == []
     assert Reservation.objects.exclude(state="reserved").exists()
+
+
+def test_counters_are_removed_under_the_hands_of_those_who_still_count_on_them(acme):
+    acme.policy("rate_limit", {"limits": [{"metric": "requests", "window": "1s", "limit": 1, "mode": "soft"}]})
+    acme.policy("budget", budget("900.00"))
+    effective = acme.effective()
+
+    def held(name, at):
+        while True:
+            try:
+                return hold(effective, name, at=at)
+            except PolicyError as error:  # removed again and again: nothing is held, and it may be asked again
+                if error.code != "limits_unavailable":
+                    raise
+
+    def count(seed):
+        for number in range(40):
+            limits.settle(held(f"r{seed}-{number}", AT + timedelta(seconds=number % 3)), DOLLAR)
+
+    def remove():
+        for _ in range(60):
+            limits.sweep(at=AT + timedelta(seconds=30))
+
+    outcomes = together(*(lambda seed=seed: count(seed) for seed in range(6)), remove, remove)
+
+    assert outcomes == [None] * 8
+    assert limits.verify() == []
+    assert LimitBucket.objects.values_list("spent", "reserved").get(kind="budget") == (240, 0)
+    assert limits.sweep(at=AT + timedelta(seconds=30)).removed <= 3
 
 
 @pytest.mark.parametrize("steps", range(6))
