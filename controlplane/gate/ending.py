@@ -1,12 +1,14 @@
 """How a call ends: its fact and its reservation in one round trip, repeated where the database does not answer.
 
-What cannot be written is kept in memory and written with a later end of this process. If the process dies before, the row in
-flight and the reservation are still there: the one is found as lost, the other expires.
+What cannot be written is kept in memory, and written by a later end of this process, in the background, or when the process
+ends. If it is killed before, the row in flight and the reservation are still there: the one is past its deadline one day, the
+other expires.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from django.db import InterfaceError, OperationalError, connections
 from auditing.errors import AuditUnavailable
 from auditing.lifecycle import End
 from auditing.models import InferenceRequest
+from controlplane.core.caches import invalidation
 from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
 from controlplane.gate.reconnecting import replace_if_broken
@@ -28,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 PAUSES = (0.0, 0.1, 0.4)
 """Seconds before the second try and the following ones: a connection that ended is replaced at once."""
+
+EVERY = 5.0
+"""Seconds between two tries in the background."""
 
 MOST_KEPT = 10_000
 _kept: deque[tuple[Grant, End]] = deque()
@@ -78,9 +84,23 @@ def catch_up(most: int = MOST_KEPT) -> int:
     return len(_kept)
 
 
+def duty(_: object = None) -> None:
+    """Catch up in a thread that does nothing else: a connection that it opens is closed again."""
+    if _kept:
+        connection = connections[conf.DATABASE]
+        idle = connection.connection is None
+        catch_up()
+        if idle:
+            connection.close()
+
+
 def _keep(grant: Grant, how: End) -> None:
     count("end_kept")
     if len(_kept) >= MOST_KEPT:
         lost, _ = _kept.popleft()
         logger.error("too many ends wait for the database: this one is given up", extra={"call": str(lost.id)})
     _kept.append((grant, how))
+
+
+invalidation.duties.add("ends of calls", EVERY, duty, at_end=True)
+os.register_at_fork(after_in_child=_kept.clear)  # they are the parent's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,7 @@ _METRICS = {
     "concurrent": "calls at a time", "cost": "US dollars",
 }  # fmt: skip
 _WINDOWS = {"1s": "second", "10s": "10 seconds", "1m": "minute", "1h": "hour", "1d": "day"}
+_ONE = re.compile(r"\b(call|token|dollar)s\b")
 _SOON = 1
 """Seconds after which a call that waits for another one to end may try again."""
 
@@ -133,6 +135,8 @@ _KINDS = {"key": "API key"}
 def _message(effective: EffectivePolicy, level: Level, rule: Threshold, owner: str) -> str:
     """What is so, with its figures and its end, and which policy says so; before it that policy's own words."""
     counter, unit = level.counter, _METRICS[level.counter.metric]
+    if rule.limit == 1:
+        unit = _ONE.sub(r"\1", unit)
     window = _WINDOWS.get(counter.window, counter.window)
     per = "" if counter.window == "none" else " in all" if counter.window == "total" else f" per {window}"
     of = "" if counter.models is None else f" with {', '.join(counter.models)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from threading import Thread
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -11,6 +12,7 @@ from auditing.errors import AuditUnavailable
 from auditing.lifecycle import Reported
 from auditing.models import InFlightRequest
 from controlplane import gate
+from controlplane.core.caches import invalidation
 from controlplane.gate import ending
 from tests.gate.cast import budget, counters, facts
 from tests.gate.test_gate import end_this_connection
@@ -44,8 +46,9 @@ def away(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
+def no_pauses_and_no_help(monkeypatch):
     monkeypatch.setattr(ending, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.delitem(invalidation.duties._known, "ends of calls")  # in these tests it is done by hand
 
 
 def test_a_connection_that_ended_meanwhile_is_replaced(issued, token, price):
@@ -89,6 +92,20 @@ def test_what_waits_stays_while_the_database_is_away(issued, token, away):
 
     assert gate.catch_up() == 0
     assert [fact.status for fact in facts()] == ["completed"]
+
+
+def test_what_waits_is_written_in_the_background_too(issued, token, away):
+    grant = gate.authorize(token, model="gpt-4o")
+    with away(), pytest.raises(AuditUnavailable):
+        grant.settle(USED)
+
+    thread = Thread(target=ending.duty)  # as the caches' second thread does
+    thread.start()
+    thread.join()
+
+    assert [fact.status for fact in facts()] == ["completed"]
+    ending.duty()
+    assert gate.catch_up() == 0
 
 
 def test_settled_again_by_its_caller_it_is_recorded_once(issued, token, price, away):

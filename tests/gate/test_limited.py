@@ -342,7 +342,7 @@ def test_a_rate_refuses_until_its_window_is_over(issued, token):
 
     assert (denied.code, denied.http_status, denied.policy_id) == ("rate_limited", 429, rule.pk)
     assert (denied.level, denied.object) == ("app", ("app", issued.key.app_id, "Chat"))
-    assert "limit of app Chat is 1 calls per day" in denied.message
+    assert "limit of app Chat is 1 call per day" in denied.message
     left = (denied.resets_at - now()).total_seconds()
     assert 0 < denied.retry_after <= 25 * 3600
     assert -1 < denied.retry_after - left < 60
