@@ -196,7 +196,8 @@ def _lost_at_once(
     for path, leaf in found:
         if path[0] == row.policy_type and row.id in leaf["shadowed"] and path not in counts:
             winners = [rows[policy] for policy in leaf["from"]]
-            if _for_good(row, path, leaf, winners):
+            others = [rows[policy] for policy in leaf["shadowed"]]
+            if _for_good(row, path, leaf, winners) and not _replaces(row, path, leaf, others):
                 preference = FIELDS[path[0]][path[1]].kind == "preference"
                 final = preference and leaf.get("why") == "final" and winners[0].layer < row.layer
                 lost[path] = _Rivals(tuple(leaf["from"]), final)
@@ -214,6 +215,15 @@ def _for_good(row: Row, path: tuple[str, ...], leaf: Leaf, winners: Sequence[Row
         return winner.layer < row.layer or only_winner or winner.priority > row.priority
     name = leaf["why"] if forced else path[1]
     return name in row.overridable or any(name not in winner.overridable for winner in winners)
+
+
+def _replaces(row: Row, path: tuple[str, ...], leaf: Leaf, others: Sequence[Row]) -> bool:
+    """Whether something else would hold without `row`, though its own value comes to nothing: an opened one behind it that
+    it takes away, or the value behind a ceiling or floor that cuts its own.
+    """
+    if leaf.get("why") in FIELDS[path[0]]:
+        return bool(leaf["why"] != "zero_retention")
+    return leaf["op"] != "NEAREST" and any(path[1] in one.overridable and one.layer < row.layer for one in others)
 
 
 def too_many_applicable(ground: Ground) -> Iterator[Finding]:

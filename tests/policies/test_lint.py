@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import random
+import re
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from uuid import UUID
 
@@ -12,13 +15,13 @@ from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import AIModel, ModelAlias
-from policies.changes import Change, as_stored
+from policies.changes import Change, Shelf, as_stored
 from policies.deciding import ModelAsked, judge_model
 from policies.errors import PolicyError
 from policies.lint import CODES, lint
 from policies.lint.ground import Catalogue, together
 from policies.lint.merged import Access
-from policies.merging import merge
+from policies.merging import FIELDS, merge
 from policies.models import Policy
 from policies.patterns import names_model
 from tenants.scope import tenant_scope
@@ -249,6 +252,14 @@ def test_what_begins_later_is_looked_at_and_what_has_ended_is_not(acme):
     assert len(found(acme, "retention_floor_exceeds_ceiling")) == 1
 
 
+def test_a_value_that_takes_an_opened_one_away_is_of_use(acme):
+    acme.policy("token_caps", {"max_output_tokens": 100})
+    acme.policy("token_caps", {"max_output_tokens": 50}, overridable=["max_output_tokens"])
+    acme.policy("token_caps", {"max_output_tokens": 200}, app=acme.app())
+
+    assert found(acme, "shadowed_value") == []
+
+
 def test_a_looser_limit_on_the_same_counter_is_shadowed_and_one_on_its_own_is_not(acme):
     hourly = {"metric": "requests", "window": "1h", "limit": 10, "per": "user"}
     acme.policy("rate_limit", {"limits": [hourly]})
@@ -333,6 +344,60 @@ def test_the_number_of_statements_does_not_grow_with_the_policies(acme):
         acme.policy(config={"allow": ["gpt-4*"]}, app=acme.app(f"app-{label}"), user=acme.user(label))
 
     assert statements() == before == 4
+
+
+def random_value(chance):
+    number = chance.randrange(3)
+    return chance.choice(
+        [
+            ("token_caps", {"max_output_tokens": number, "default_max_output_tokens": chance.randrange(3)}),
+            ("token_caps", {"on_exceed": chance.choice(["clamp", "reject"])}),
+            ("routing", {"strategy": chance.choice(["priority", "weighted"]), "timeout_ms": number + 1}),
+            ("routing", {"aliases": {"smart": chance.choice(MODELS[:3])}}),
+            ("retention", {"max_days": number, "min_days": chance.randrange(2), "zero_retention": number == 2}),
+            ("guardrail", {"guardrails": {"pii": {"stages": ["input"], "action": chance.choice(["log", "block"])}}}),
+        ]
+    )
+
+
+def without(config, path):
+    """The config, less what stands at a path."""
+    copied = json.loads(json.dumps(config))
+    inside = copied
+    for name in path[:-1]:
+        inside = inside[name]
+    del inside[path[-1]]
+    return copied
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_value_that_is_said_to_never_count_can_be_taken_away_everywhere(acme, seed):
+    chance = random.Random(seed)  # noqa: S311  the same policies every time
+    scopes = [{}, {"app": acme.app()}, {"user": acme.user()}, {"app": acme.app(), "user": acme.user()}]
+    for _ in range(12):
+        policy_type, config = random_value(chance)
+        tight = [name for name in config if FIELDS[policy_type][name].kind == "tight"]
+        loose = [name for name in config if FIELDS[policy_type][name].kind == "preference"]
+        opened, locked = (names if chance.random() < 0.3 else [] for names in (tight, loose))
+        fields = {"overridable": opened, "final": locked, "priority": chance.randrange(2)}
+        acme.policy(policy_type, config, **fields, **chance.choice(scopes))
+    policies = {policy.pk: policy for policy in Policy.objects.all()}
+    asked = [
+        [row and row.pk for row in each] for each in product([None, acme.app()], [None], [None, acme.user()], [None])
+    ]
+
+    def values():
+        shelf = Shelf(policies.values())
+        return [merge(one.row for one in shelf.matching(scope)).values for scope in asked]
+
+    before = values()
+    for finding in [f for f in lint(acme.tenant) if f.code in ("shadowed_value", "dead_under_final")]:
+        path = re.search(r" sets ([a-z_.]+), ", finding.text)[1].split(".")
+        policy = policies[finding.policies[0]]
+        stated = policy.config
+        policy.config = without(stated, path[1:])
+        assert values() == before, finding.text
+        policy.config = stated
 
 
 def stored_at_times(chance, number, zones):
