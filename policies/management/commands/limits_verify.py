@@ -23,7 +23,7 @@ class Command(commands.Command):
         parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
 
     def handle(self, *args: Any, tenant: str | None, **options: Any) -> None:
-        owner = commands.tenant_by_slug(tenant, deleted=True).pk if tenant else None
+        owner = commands.tenant_by_slug(tenant, deleted=True).pk if tenant is not None else None
         wrong = limits.verify(owner)
         counters = LimitBucket.objects.filter(tenant_id=owner) if owner else LimitBucket.objects.all()
         count = counters.count()

@@ -1,34 +1,39 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import Model, QuerySet
+from django.core.management.base import CommandError
 from django.utils.dateparse import parse_datetime
 
+from controlplane.core.commands import COULD_NOT_RUN, REFUSED
+from policies.effective import EffectivePolicy
 from policies.errors import PolicyError
 from policies.explain import explain
 from policies.models import Policy
-from tenants.models import Tenant
+from tenants import commands
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = (
         "Show which policies apply to a request, in order, what they come to and where each value comes from; with "
         "--model also whether the model may be used, and which policy decides. "
         "Exit code 0: done or allowed; 1: the model is refused; 2: the question could not be asked."
     )
 
-    def add_arguments(self, parser: CommandParser) -> None:
+    def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--tenant", required=True, metavar="SLUG", help="the organization that asks")
         parser.add_argument("--app", metavar="SLUG", help="the app that asks")
         parser.add_argument("--branch", metavar="CODE", help="the branch that asks; needs --app")
         parser.add_argument("--user", metavar="EMAIL", help="the user that asks")
-        parser.add_argument("--key", metavar="ID", help="the API key that asks: app, branch and user follow from it")
+        parser.add_argument(
+            "--key",
+            metavar="ID",
+            help="the API key that asks: app, branch and user follow from it",
+        )
         parser.add_argument("--model", metavar="NAME", help="may this model be used? a name or an alias")
         parser.add_argument("--region", metavar="REGION", help="where the call would go")
         parser.add_argument("--at", metavar="TIME", help="as 2026-03-10T12:00:00Z; without it: now")
@@ -36,25 +41,29 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         effective = self._effective(options)
-        decision = effective.decide_model(options["model"], options["region"]) if options["model"] else None
+        asked = options["model"] is not None
+        decision = effective.decide_model(options["model"], options["region"]) if asked else None
         record = explain(effective, decision, Policy.objects.left_out(effective))
         for line in [json.dumps(record, indent=2)] if options["json"] else _lines(record):
             self.stdout.write(line)
         if decision is not None and not decision:
-            raise SystemExit(1)
+            raise SystemExit(REFUSED)
 
-    def _effective(self, options: dict[str, Any]) -> Any:
-        tenant = _one(Tenant.objects.all(), "tenant", slug=options["tenant"])
-        if options["branch"] and not options["app"]:
-            raise CommandError("A branch needs its app. Give --app too.", returncode=2)
-        app = _one(tenant.apps.all(), "app", slug=options["app"])
-        branch = _one(app.branches.all(), "branch", code=options["branch"]) if app else None
-        user = _one(tenant.users.all(), "user", email__iexact=options["user"])
-        key = _one(tenant.keys.all(), "key", pk=_uuid(options["key"]))
+    def _effective(self, options: dict[str, Any]) -> EffectivePolicy:
+        """An argument that is there but empty names nothing, as a variable that a script did not set: it is not left out."""
+        tenant = commands.tenant_by_slug(options["tenant"], deleted=True)
+        app, branch, user, key = (options[name] for name in ("app", "branch", "user", "key"))
+        if branch is not None and app is None:
+            raise CommandError("A branch needs its app. Give --app too.", returncode=COULD_NOT_RUN)
+        at = _instant(options["at"])
+        found_app = None if app is None else commands.app_by_slug(tenant, app)
+        found_branch = None if branch is None or found_app is None else commands.branch_by_code(found_app, branch)
+        found_user = None if user is None else commands.user_by_name(tenant, user)
+        found_key = None if key is None else commands.key_by_name(tenant, key)
         try:
-            return Policy.objects.effective(tenant, app, branch, user, key, _instant(options["at"]))
+            return Policy.objects.effective(tenant, found_app, found_branch, found_user, found_key, at)
         except PolicyError as error:
-            raise CommandError(f"{error.code}: {error.message}", returncode=2) from error
+            raise CommandError(f"{error.code}: {error.message}", returncode=COULD_NOT_RUN) from error
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -65,26 +74,10 @@ def _instant(text: str | None) -> datetime | None:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
-        raise CommandError(f"{text} is no time with a zone. Write it as 2026-03-10T12:00:00Z.", returncode=2)
+        raise CommandError(
+            f"{text} is no time with a zone. Write it as 2026-03-10T12:00:00Z.", returncode=COULD_NOT_RUN
+        )
     return at
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        raise CommandError(f"{text} is no id of a key. keys_list shows them.", returncode=2) from None
-
-
-def _one(rows: QuerySet[Any], what: str, **by: Any) -> Any:
-    """The row that was named; None if no name was given."""
-    ((_, wanted),) = by.items()
-    if wanted is None:
-        return None
-    found: Model | None = rows.filter(**by).first()
-    if found is None:
-        raise CommandError(f"There is no {what} {wanted} here. Check the spelling.", returncode=2)
-    return found
 
 
 def _lines(record: dict[str, Any]) -> Iterator[str]:

@@ -1,28 +1,25 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from typing import Any
-
-from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from controlplane.core.commands import table
 from policies.models import Policy
 from policies.schemas import SCHEMAS
-from tenants.models import Tenant
+from tenants import commands
 
 
-class Command(BaseCommand):
+class Command(commands.Command):
     help = "List the policies of a tenant, by type, nearest scope first. Exit code 0; 2 if there is no such tenant."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--tenant", required=True, metavar="SLUG", help="whose policies")
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        commands.add_tenant(parser)
         parser.add_argument("--type", choices=[*SCHEMAS], help="policies of this type only")
         parser.add_argument("--json", action="store_true", help="one JSON array, every field, for scripts")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        tenant = Tenant.objects.filter(slug=options["tenant"]).first()
-        if tenant is None:
-            raise CommandError(f"There is no tenant {options['tenant']}. tenant_list shows them.", returncode=2)
+        tenant = commands.tenant_by_slug(options["tenant"], deleted=True)
         policies = Policy.objects.filter(tenant=tenant).select_related("app", "branch", "user", "key")
         policies = policies.order_by("policy_type", "-layer", "-priority", "id")
         if options["type"]:
