@@ -58,8 +58,12 @@ class Decision:
 
     @property
     def message(self) -> str:
-        """For the caller: the words of the policy that refused, else what the reason means."""
-        decided = None if self.by is None or self.allow else self.effective.policies.get(self.by)
+        """For the caller: the words of the policy that refused, else what the reason means.
+
+        What the author of a policy wants to be told of a refusal says nothing about a policy that cannot be read.
+        """
+        told = self.by is not None and not self.allow and self.reason != "policy_invalid"
+        decided = self.effective.policies.get(self.by) if told and self.by else None
         return (decided.message if decided else "") or REASONS[self.reason]
 
     def explain(self, buckets: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:

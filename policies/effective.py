@@ -169,7 +169,7 @@ class EffectivePolicy:
 
     def _decide_model(self, name: str, region: str | None, look: Look | None = None) -> Decision:
         request = {"model": name, "region": region}
-        if refusal := self._refuse_invalid("model_access", "routing"):
+        if refusal := self.unreadable("model_access", "routing"):
             return Decision.of(self, refusal, request)
         if not (name.isascii() and name.isprintable() and name):
             return Decision.of(self, Verdict(False, "model_unknown"), request)
@@ -192,11 +192,11 @@ class EffectivePolicy:
 
     def judge(self, asked: ModelAsked) -> Verdict:
         """The verdict on a model whose name was resolved."""
-        return self._refuse_invalid("model_access", "routing") or judge_model(self.merged, asked)
+        return self.unreadable("model_access", "routing") or judge_model(self.merged, asked)
 
     def decide_storage(self, uri: str, mode: str) -> Decision:
         """May this request do `mode` (list, read, write, delete) with the object at `uri`? Without a word: no."""
-        refusal = self._refuse_invalid("storage_access")
+        refusal = self.unreadable("storage_access")
         return Decision.of(self, refusal or judge_storage(self.merged, uri, mode), {"uri": uri, "mode": mode})
 
     def decide_targets(self, region: str | None = None) -> list[Decision]:
@@ -206,7 +206,7 @@ class EffectivePolicy:
         names targets: nothing.
         """
         request = {"targets": self.values.get("routing", {}).get("targets", []), "region": region}
-        if refusal := self._refuse_invalid("model_access", "routing"):
+        if refusal := self.unreadable("model_access", "routing"):
             return [Decision.of(self, refusal, request)]
         decisions = [self.decide_model(target, region) for target in request["targets"]]
         if any(decisions) or not decisions:
@@ -226,7 +226,7 @@ class EffectivePolicy:
         if input < 0 or (output is not None and output < 0):
             raise ValueError("A call has no negative number of tokens.")
         request = {"input_tokens": input, "output_tokens": output}
-        if refusal := self._refuse_invalid("token_caps"):
+        if refusal := self.unreadable("token_caps"):
             return TokenDecision.of(self, refusal, request)
         judged = judge_tokens(self.merged, input, output)
         return TokenDecision.of(
@@ -238,9 +238,17 @@ class EffectivePolicy:
 
         Raises PolicyError("policy_invalid") where one cannot be read: nobody may pass for lack of it.
         """
-        if self._refuse_invalid("rate_limit", "budget"):
+        if self.unreadable("rate_limit", "budget"):
             raise PolicyError("policy_invalid", http_status=503)
         return tuple(limit for limit in self._limits if limit.meets(model))
+
+    def unreadable(self, *types: str) -> Verdict | None:
+        """The refusal if a policy of these types cannot be read: skipping it would open what it denies.
+
+        Whoever reads `values` of a type that no decision here is about, as guardrail and retention, asks this first.
+        """
+        broken = [policy for policy_type in types for policy in self.invalid.get(policy_type, ())]
+        return Verdict(False, "policy_invalid", by=broken[0], policies=tuple(broken)) if broken else None
 
     @property
     def restricts_regions(self) -> bool:
@@ -258,8 +266,3 @@ class EffectivePolicy:
     @cached_property
     def _limits(self) -> tuple[Limit, ...]:
         return limits_of(self.merged)
-
-    def _refuse_invalid(self, *types: str) -> Verdict | None:
-        """Skipping a broken policy would open what it denies."""
-        broken = [policy for policy_type in types for policy in self.invalid.get(policy_type, ())]
-        return Verdict(False, "policy_invalid", by=broken[0], policies=tuple(broken)) if broken else None

@@ -105,7 +105,7 @@ class Grant:
         It passes phases 3 to 7 anew, under the request id with `#1`, `#2`, …. Raises Denied as `authorize`, and
         no_permitted_target for more tries than routing policies allow.
         """
-        effective, number = phases.read(self.key), self.asked.attempt + 1
+        effective, number = phases.read(self.key, self.asked), self.asked.attempt + 1
         most = effective.merged.values.get("routing", {}).get("max_retries")
         if most is not None and number > most:
             refusing.refuse(refusing.of_retries(effective, most), self.key, self.asked.model)
@@ -154,7 +154,7 @@ class Grant:
 
 def admit(key: VerifiedKey, asked: Asked, effective: EffectivePolicy | None = None) -> Grant:
     """Phases 3 to 7 for a key that was verified."""
-    effective = effective or phases.read(key)
+    effective = effective or phases.read(key, asked)
     decision = phases.decide(effective, key, asked)
     at = now()
     weighed = phases.weigh(effective, key, asked, decision, at)

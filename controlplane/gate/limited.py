@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from controlplane.denials import Denied, Object
 from controlplane.gate.names import name_of
-from controlplane.gate.refusing import level_of, of_invalid, policy_object, said_by
+from controlplane.gate.refusing import level_of, policy_object, said_by
 from policies.counting import LEVELS, Amounts, Counter, Threshold
 from policies.limits import Held, Level
 from policies.resolution import REASONS, Decision, EffectivePolicy
@@ -76,12 +76,6 @@ def unknown(decision: Decision, amounts: Amounts, why: str) -> Denied:
         limit=hit.limit,
         decision=decision,
     )
-
-
-def invalid(decision: Decision) -> Denied:
-    """A policy about limits cannot be read, so nobody passes."""
-    broken = decision.effective.invalid
-    return of_invalid(decision, next(broken[kind][0] for kind in ("budget", "rate_limit") if kind in broken))
 
 
 def bucket(level: Level, rule: Threshold, zone: str, result: str) -> dict[str, Any]:

@@ -35,24 +35,34 @@ def verify(token: str, asked: Asked) -> VerifiedKey:
         raise counted(refusing.of_key(refused)) from refused
 
 
-def read(key: VerifiedKey) -> EffectivePolicy:
-    """Phase 3: the policies in force."""
+_NEEDED = ("model_access", "routing", "token_caps", "budget", "rate_limit", "guardrail")
+"""Types of policies that a call is subject to. Guardrails are its caller's to run, so nobody would miss one that is broken."""
+
+
+def read(key: VerifiedKey, asked: Asked) -> EffectivePolicy:
+    """Phase 3: the policies in force, all of them to be read."""
     try:
         found: EffectivePolicy = persistently(lambda: Policy.objects.effective(key.tenant_id, key=key))
-        return found
     except (OperationalError, InterfaceError, CacheUnavailable) as error:
         raise counted(refusing.unavailable("policy_unavailable")) from error
     except PolicyError as error:
         tenant = Object("tenant", key.tenant_id)
         denied = Denied("policy_unavailable", 503, error.message, level="tenant", object=tenant, retry_after=1)
         raise counted(denied) from error
+    if refusal := found.unreadable(*_NEEDED):
+        asks = {"model": _name(asked), "region": asked.region or NOWHERE}
+        refusing.refuse(refusing.of_decision(Decision.of(found, refusal, asks)), key, asked.model)
+    return found
+
+
+def _name(asked: Asked) -> str:
+    return asked.model if isinstance(asked.model, str) else ""
 
 
 def decide(effective: EffectivePolicy, key: VerifiedKey, asked: Asked) -> Decision:
     """Phase 4: the model, where it is called, and the models of the key itself."""
-    name = asked.model if isinstance(asked.model, str) else ""
     try:
-        decision = persistently(lambda: effective.decide_model(name, asked.region or NOWHERE))
+        decision = persistently(lambda: effective.decide_model(_name(asked), asked.region or NOWHERE))
     except (OperationalError, InterfaceError, CacheUnavailable) as error:
         raise counted(refusing.unavailable("policy_unavailable")) from error
     if not decision:

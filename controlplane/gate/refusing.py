@@ -46,21 +46,6 @@ def unavailable(code: str) -> Denied:
     return Denied(code, 503, REASONS[code], retry_after=1)
 
 
-def of_invalid(decision: Decision, by: UUID) -> Denied:
-    """A stored policy that cannot be read closes everything of its type."""
-    effective = decision.effective
-    return Denied(
-        "policy_invalid",
-        503,
-        f"{REASONS['policy_invalid']}{said_by(effective, by)}",
-        level=level_of(effective, by),
-        object=policy_object(effective, by),
-        policy_id=by,
-        policy_version=version_of(effective, by),
-        decision=decision,
-    )
-
-
 def of_guardrail(effective: EffectivePolicy, name: str) -> Denied:
     """What a caller reports: the guardrail stopped the call. Its policy is named, if one knows the guardrail."""
     leaf = effective.merged.provenance.get("guardrail", {}).get("guardrails", {}).get(name, {})

@@ -80,8 +80,6 @@ def _wanted(flight: Flight, decision: Decision, key: VerifiedKey, asked: Asked, 
     try:
         wanted = limits.ask(decision.effective, str(decision.model), amounts, flight.request_id, at=flight.at)
     except PolicyError as error:
-        if error.code == "policy_invalid":
-            refusing.refuse(limited.invalid(decision), key, asked.model)
         if error.code == "amount_unknown":
             refusing.refuse(limited.unknown(decision, amounts, most.why), key, asked.model)
         raise

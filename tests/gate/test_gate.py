@@ -356,6 +356,38 @@ def test_a_policy_that_cannot_be_read_closes_the_gate(issued):
     assert (denied.code, denied.http_status, denied.policy_id) == ("policy_invalid", 503, rule.pk)
 
 
+TYPES = ["model_access", "routing", "token_caps", "rate_limit", "budget", "guardrail"]
+
+
+@pytest.mark.parametrize("policy_type", TYPES)
+def test_a_policy_that_cannot_be_read_comes_before_the_model(issued, policy_type):
+    broken(issued, policy_type)
+
+    denied = refused(issued.token, model="no-such-model")
+
+    assert (denied.code, denied.http_status, denied.level) == ("policy_invalid", 503, "tenant")
+    assert denied.object == ("policy", denied.policy_id, "Broken")
+    assert denied.message.startswith("A policy cannot be read")
+    assert 'Policy "Broken" of the organization, version 2' in denied.message
+    [event] = events()
+    assert event.details["fingerprint"] == denied.decision.effective.fingerprint
+    assert not InFlightRequest.objects.exists()
+
+
+@pytest.mark.parametrize("policy_type", ["retention", "storage_access"])
+def test_a_policy_that_cannot_be_read_and_that_no_call_is_subject_to_closes_nothing(issued, policy_type):
+    broken(issued, policy_type)
+
+    assert gate.authorize(issued.token, model="gpt-4o").effective.unreadable(policy_type)
+
+
+def broken(issued, policy_type):
+    """A policy past its schema, as a restored backup of an older version may have."""
+    rule = policy(issued, {}, policy_type, name="Broken", message="Ask the platform team.")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE cp_policies_policy SET config = '{\"x\": 1}' WHERE id = %s", [rule.pk])
+
+
 def test_a_policy_of_another_tenant_changes_nothing(issued, globex):
     Policy.objects.create(tenant=globex, policy_type="model_access", config={"deny": ["*"]})
 
