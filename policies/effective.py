@@ -66,6 +66,10 @@ class StoredPolicy:
         return cls(row, Window(start, end, parsed) if bounded else ALWAYS, valid, name, message)
 
 
+OF_A_CALL = ("model_access", "routing", "token_caps", "budget", "rate_limit", "guardrail")
+"""Types of policies that a call of a model is subject to. It is refused if one of them cannot be read, guardrails too: they
+are its caller's to run, and nobody would miss one that is left out."""
+
 MAX_DECIDED = 500
 """Models that an effective policy remembers its decisions about."""
 

@@ -15,6 +15,7 @@ from controlplane.gate.asking import Asked
 from controlplane.gate.bounds import Bound, bound
 from controlplane.gate.reconnecting import persistently
 from controlplane.gate.refusing import counted
+from policies.effective import OF_A_CALL
 from policies.errors import PolicyError
 from policies.models import Policy
 from policies.resolution import Decision, EffectivePolicy
@@ -35,10 +36,6 @@ def verify(token: str, asked: Asked) -> VerifiedKey:
         raise counted(refusing.of_key(refused)) from refused
 
 
-_NEEDED = ("model_access", "routing", "token_caps", "budget", "rate_limit", "guardrail")
-"""Types of policies that a call is subject to. Guardrails are its caller's to run, so nobody would miss one that is broken."""
-
-
 def read(key: VerifiedKey, asked: Asked) -> EffectivePolicy:
     """Phase 3: the policies in force, all of them to be read."""
     try:
@@ -49,7 +46,7 @@ def read(key: VerifiedKey, asked: Asked) -> EffectivePolicy:
         tenant = Object("tenant", key.tenant_id)
         denied = Denied("policy_unavailable", 503, error.message, level="tenant", object=tenant, retry_after=1)
         raise counted(denied) from error
-    if refusal := found.unreadable(*_NEEDED):
+    if refusal := found.unreadable(*OF_A_CALL):
         asks = {"model": _name(asked), "region": asked.region or NOWHERE}
         refusing.refuse(refusing.of_decision(Decision.of(found, refusal, asks)), key, asked.model)
     return found

@@ -21,7 +21,7 @@ from policies.admin import wording
 from policies.admin.asking import QuestionForm
 from policies.deciding import Verdict
 from policies.decisions import Decision, TokenDecision
-from policies.effective import EffectivePolicy
+from policies.effective import OF_A_CALL, EffectivePolicy
 from policies.errors import PolicyError
 from policies.explain import explain
 from policies.models import Policy
@@ -108,14 +108,13 @@ def _judge(effective: EffectivePolicy, asked: Mapping[str, Any]) -> Judged:
     if not asked["model"]:
         return None, []
     decision, output = effective.decide_model(asked["model"], asked["region"] or None), asked["output_tokens"]
+    if refusal := effective.unreadable(*OF_A_CALL):
+        return Decision.of(effective, refusal, decision.request, decision.record), []
     if decision and asked["input_tokens"] is not None:
         tokens = effective.check_tokens(asked["input_tokens"], output)
         decision, output = _with_tokens(decision, tokens), tokens.output_tokens
     if decision.record is None:
         return decision, []
-    broken = [id for kind in ("rate_limit", "budget") for id in effective.invalid.get(kind, ())]
-    if broken:
-        return _refused(decision, "policy_invalid", broken) if decision else decision, []
     buckets = standing(effective, decision.record, effective.at, asked["input_tokens"], output)
     failing = sorted((one for one in buckets if one["result"] == "fail"), key=lambda one: str(one["kind"]))
     if not decision or not failing:

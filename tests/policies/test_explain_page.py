@@ -195,6 +195,16 @@ def test_a_limit_that_cannot_be_read_refuses(operator, world):
     assert (record["reason"], record["by"]["name"], record["buckets"]) == ("policy_invalid", "money", [])
 
 
+def test_a_guardrail_that_cannot_be_read_refuses_as_the_gate_does(operator, world):
+    rule = world.policy("guardrail", name="privacy")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE cp_policies_policy SET config = '{\"x\": 1}' WHERE id = %s", [rule.pk])
+
+    record = ask(operator, tenant="acme", model="gpt-4o").context["record"]
+
+    assert (record["decision"], record["reason"], record["by"]["name"]) == ("deny", "policy_invalid", "privacy")
+
+
 def test_the_json_is_the_record_of_the_functions_that_decide(operator, world):
     asked = {"tenant": world.tenant, "app": world.app(), "user": world.user(), "at": NOON}
     effective = Policy.objects.effective(**asked)
