@@ -56,7 +56,7 @@ def judge_model(merged: Merged, model: ModelAsked) -> Verdict:
     be forbidden by name.
     """
     asked = model.asked if "/" in model.asked else f"?/{model.asked}"
-    region = (model.region or "").lower()
+    region = None if model.region is None else model.region.lower()
 
     def denied(entry: Any) -> bool:
         return names_model(entry, model.canonical_id) or names_model(entry, asked)
@@ -69,7 +69,7 @@ def judge_model(merged: Merged, model: ModelAsked) -> Verdict:
         trace.deny("model.deny", "model_access", denied, "model_denied")
         or trace.admit("model.allow", _ALLOW, allowed, "model_not_in_allowlist")
         or trace.admit("provider", _PROVIDERS, model.provider.__eq__, "provider_not_allowed")
-        or (trace.admit("region", _REGIONS, region.__eq__, "region_not_allowed") if region else None)
+        or (trace.admit("region", _REGIONS, region.__eq__, "region_not_allowed") if region is not None else None)
         or trace.allowed()
     )
 

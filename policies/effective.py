@@ -217,9 +217,9 @@ class EffectivePolicy:
             return [decision for decision in decisions if decision]
         had_part = dict.fromkeys(policy for decision in decisions for policy in decision.policies)
         checks = tuple(check for decision in decisions for check in decision.verdict.checks)
-        return [
-            Decision.of(self, Verdict(False, "no_permitted_target", policies=tuple(had_part), checks=checks), request)
-        ]
+        [by, *_] = self.merged.provenance["routing"]["targets"]["from"]
+        verdict = Verdict(False, "no_permitted_target", by=by, policies=tuple(had_part), checks=checks)
+        return [Decision.of(self, verdict, request)]
 
     def check_tokens(self, input: int, output: int | None = None) -> TokenDecision:
         """May a call send `input` tokens and ask for `output` tokens; how many may it ask for?

@@ -92,7 +92,7 @@ class Grant:
 
         Raises Denied(no_permitted_target) where they name some, and none may be called.
         """
-        decisions = self.effective.decide_targets(self.asked.region or phases.NOWHERE)
+        decisions = self.effective.decide_targets(self.asked.region or refusing.NOWHERE)
         for decision in decisions:
             if not decision:
                 refusing.refuse(refusing.of_decision(decision), self.key, self.asked.model)

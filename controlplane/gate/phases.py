@@ -14,7 +14,7 @@ from controlplane.gate import refusing
 from controlplane.gate.asking import Asked
 from controlplane.gate.bounds import Bound, bound
 from controlplane.gate.reconnecting import persistently
-from controlplane.gate.refusing import counted
+from controlplane.gate.refusing import NOWHERE, counted
 from policies.effective import OF_A_CALL
 from policies.errors import PolicyError
 from policies.models import Policy
@@ -22,9 +22,6 @@ from policies.resolution import Decision, EffectivePolicy
 from tenants.errors import InvalidKey
 from tenants.models import APIKey
 from tenants.verification import VerifiedKey
-
-NOWHERE = "?"
-"""The region of a call that does not say where it goes. None is called so: where policies name regions, it is refused."""
 
 
 def verify(token: str, asked: Asked) -> VerifiedKey:

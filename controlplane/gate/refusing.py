@@ -14,6 +14,9 @@ from tenants.verification import VerifiedKey
 LEVELS = ((16, "key"), (8, "user"), (4, "branch"), (2, "app"), (1, "tenant"))
 """Bits of a layer, nearest first."""
 
+NOWHERE = "?"
+"""The region of a call that does not say where it goes. None is called so: where policies name regions, it is refused."""
+
 _WORDS = {"key": "an API key", "user": "a user", "branch": "a branch", "app": "an app", "tenant": "the organization"}
 _STATES = {f"{name}_disabled": name for name in ("tenant", "app", "branch", "user")}
 
@@ -82,11 +85,15 @@ def of_decision(decision: Decision) -> Denied:
     """A decision's refusal, with the policy that took it named behind its words."""
     effective, by = decision.effective, decision.by
     cap = decision if isinstance(decision, TokenDecision) and decision.cap else None
-    figures = "" if cap is None else f" {cap.cap} is {cap.limit}; {_asked_tokens(cap)}."
+    figures = _asked_for(decision) if cap is None else f" {cap.cap} is {cap.limit}; {_asked_tokens(cap)}."
+    others = (
+        [policy for policy in decision.policies if policy != by] if decision.reason == "no_permitted_target" else []
+    )
     return Denied(
         decision.reason,
         503 if decision.reason == "policy_invalid" else 403,
-        f"{decision.message}{figures}{said_by(effective, by, decision.pattern)}",
+        f"{decision.message}{figures}{said_by(effective, by, decision.pattern)}"
+        + "".join(said_by(effective, policy) for policy in others[:3]),
         level=level_of(effective, by),
         object=Object("model", None, decision.model or "") if by is None else policy_object(effective, by),
         policy_id=by,
@@ -95,6 +102,18 @@ def of_decision(decision: Decision) -> Denied:
         requested=None if cap is None else _requested(cap),
         decision=decision,
     )
+
+
+def _asked_for(decision: Decision) -> str:
+    """What was refused, where neither the policy nor its entry says it."""
+    match decision.reason:
+        case "no_permitted_target":
+            return f" They are {', '.join(decision.request['targets'])}."
+        case "region_not_allowed" if decision.request["region"] == NOWHERE:
+            return " This call does not say where it goes: give region."
+        case "model_not_in_allowlist" | "provider_not_allowed":
+            return f" It is {decision.model}."
+    return ""
 
 
 def said_by(effective: EffectivePolicy, policy: UUID | None, pattern: str | None = None) -> str:

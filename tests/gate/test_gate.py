@@ -305,9 +305,9 @@ def test_a_policy_refuses_and_says_which_it_was(issued, policy_type, config, ask
     denied = refused(issued.token, **asked)
 
     assert (denied.code, denied.http_status) == (code, 403)
-    assert denied.message.startswith(
-        'Ask the platform team. Policy "House rules" of the organization, version 1, says so'
-    )
+    assert denied.message.startswith("Ask the platform team. ")
+    assert 'Policy "House rules" of the organization, version 1, says so' in denied.message
+    assert (MODEL in denied.message) == (code in ("model_not_in_allowlist", "provider_not_allowed"))
     assert (denied.policy_id, denied.policy_version) == (rule.pk, 1)
     assert denied.object == ("policy", rule.pk, "House rules")
     [event] = events()

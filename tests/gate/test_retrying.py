@@ -181,13 +181,16 @@ def test_without_targets_there_are_none(token):
 
 
 def test_targets_of_which_none_may_be_used_are_a_refusal(issued, token, other):
-    policy(issued, {"targets": [OTHER]}, "routing")
-    policy(issued, {"deny": [OTHER]})
+    routes = policy(issued, {"targets": [OTHER]}, "routing", name="Routes")
+    policy(issued, {"deny": [OTHER]}, name="No others")
 
     with pytest.raises(gate.Denied) as caught:
         gate.authorize(token, model="gpt-4o").targets()
 
-    assert (caught.value.code, caught.value.http_status) == ("no_permitted_target", 403)
+    denied = caught.value
+    assert (denied.code, denied.http_status) == ("no_permitted_target", 403)
+    assert (denied.policy_id, denied.policy_version, denied.level) == (routes.pk, 1, "tenant")
+    assert all(words in denied.message for words in (OTHER, 'Policy "Routes"', 'Policy "No others"'))
 
 
 def test_a_grant_that_has_ended_gives_the_next(issued, token, price):
@@ -212,6 +215,7 @@ def test_a_call_that_does_not_say_where_it_goes_is_refused_where_regions_are_res
         gate.authorize(token, model="gpt-4o")
 
     assert (caught.value.code, caught.value.policy_id) == ("region_not_allowed", rule.pk)
+    assert "does not say where it goes: give region" in caught.value.message
     assert gate.authorize(token, model="gpt-4o", region="EU")
 
 

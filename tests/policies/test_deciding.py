@@ -57,6 +57,7 @@ def test_regions_are_checked_once_the_region_is_known():
     assert judged(rows).allow
     assert judged(rows, region="EU-west-1").allow
     assert judged(rows, region="us-east-1").reason == "region_not_allowed"
+    assert judged(rows, region="").reason == "region_not_allowed", "no name of a region is not: not known yet"
 
 
 def test_deny_comes_first_then_lists_then_providers_then_regions():

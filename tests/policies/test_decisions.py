@@ -46,13 +46,13 @@ def test_targets_keep_their_order_and_lose_what_is_refused(acme, models):
 
 
 def test_no_target_left_is_one_refusal_that_says_why(acme, models):
-    acme.policy("routing", {"targets": ["openai/o1", "openai/gpt-4o"]})
+    routes = acme.policy("routing", {"targets": ["openai/o1", "openai/gpt-4o"]})
     by = acme.policy(config={"deny": ["openai/*"]})
 
     [refused] = acme.effective(at=NOON).decide_targets()
 
     assert (refused.allow, refused.reason, refused.model) == (False, "no_permitted_target", None)
-    assert refused.policies == (by.pk,)
+    assert (refused.by, refused.policies) == (routes.pk, (by.pk,))
     assert refused.explain()["request"]["targets"] == ["openai/o1", "openai/gpt-4o"]
     assert [check["result"] for check in refused.explain()["checks"]] == ["fail", "fail"]
 
