@@ -24,10 +24,12 @@ def explain(
 ) -> dict[str, Any]:
     """The effective policy, and a decision made from it if one is given, as JSON: ids and instants are text.
 
+    `request` is the question, and under `model_resolved` which model its name was taken for: asked again, that is left out.
     left_out: further policies of the tenant and why they have no part (PolicyQuerySet.left_out), told as skipped.
     buckets: the state of the counters that were asked, as JSON already.
     """
-    asked = {} if decision is None else {name: value for name, value in decision.request.items() if value is not None}
+    asked = {} if decision is None else {**decision.request, "model_resolved": decision.model}
+    asked = {name: value for name, value in asked.items() if value is not None}
     record = {} if decision is None else _decision(decision)
     return record | {
         "at": _instant(effective.at),
@@ -52,7 +54,6 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "decision": "allow" if decision.allow else "deny",
         "reason": decision.reason,
         "message": decision.message,
-        "model": decision.model,
         "by": None if by is None else _policy(by),
         "pattern": decision.pattern,
         "layer": decision.layer,

@@ -138,7 +138,7 @@ def _refused(model: Decision, reason: str, policies: Sequence[UUID]) -> Decision
 def _subject(asked: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     if asked["uri"]:
         return f"To {asked['mode']} {asked['uri']}"
-    name, resolved = asked["model"], record["model"]
+    name, resolved = asked["model"], record["request"].get("model_resolved")
     return f"{name} ({resolved})" if resolved and resolved != name else str(name)
 
 

@@ -50,9 +50,13 @@ def test_a_refusal_says_what_was_asked_and_who_decided(acme, told):
 
     assert (record["decision"], record["reason"]) == ("deny", "model_not_in_allowlist")
     assert record["message"] == "Only GPT here."
-    assert record["model"] == "anthropic/opus"
     assert record["by"]["name"] == "app models"
-    assert record["request"] == {"app": str(acme.app().pk), "user": str(acme.user().pk), "model": "smart"}
+    assert record["request"] == {
+        "app": str(acme.app().pk),
+        "user": str(acme.user().pk),
+        "model": "smart",
+        "model_resolved": "anthropic/opus",
+    }
     assert [(check["check"], check["result"], check.get("layer")) for check in record["checks"]] == [
         ("model.deny", "pass", None),
         ("model.allow", "pass", 0),

@@ -133,7 +133,11 @@ def test_a_call_of_too_many_tokens_is_refused_by_its_cap(operator, world):
 
     record, sentence, check = told("1000", "5000")
 
-    assert (record["decision"], record["reason"], record["model"]) == ("deny", "token_cap_exceeded", "openai/gpt-4o")
+    assert (record["decision"], record["reason"], record["request"]["model_resolved"]) == (
+        "deny",
+        "token_cap_exceeded",
+        "openai/gpt-4o",
+    )
     assert {"model": "gpt-4o", "input_tokens": 1000, "output_tokens": 5000}.items() <= record["request"].items()
     assert "caps max_output_tokens at 4,096" in sentence
     assert (check.question, check.passed, check.where) == (
@@ -275,7 +279,7 @@ def test_a_key_is_named_in_any_way_and_brings_its_scope(operator, world, by):
 
     page = ask(operator, tenant="acme", key=text, model="gpt-4o")
 
-    assert page.context["record"]["request"].keys() == {"app", "branch", "user", "key", "model"}
+    assert page.context["record"]["request"].keys() == {"app", "branch", "user", "key", "model", "model_resolved"}
     assert {level: name for level, (name, _) in page.context["names"].items()} == {
         "app": "chat", "branch": "berlin", "user": "ada@acme.example", "key": "ci",
     }  # fmt: skip
@@ -364,7 +368,7 @@ def test_the_audit_row_of_a_denial_leads_to_its_explanation(operator, world):
     page = operator.get(url)
     assert explained(other) == []
     assert page.context["record"]["reason"] == "model_denied"
-    assert page.context["record"]["request"].keys() == {"app", "branch", "user", "key", "model"}
+    assert page.context["record"]["request"].keys() == {"app", "branch", "user", "key", "model", "model_resolved"}
     assert page.context["record"]["at"] == row.created_at.isoformat().replace("+00:00", "Z")
 
 

@@ -103,7 +103,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _verdict(record: dict[str, Any]) -> Iterator[str]:
-    model = record["model"] or record["request"]["model"]
+    model = record["request"].get("model_resolved") or record["request"]["model"]
     yield f"Model {model}: {record['decision']}, {record['reason']}. {record['message']}"
     if record["by"]:
         pattern = f" with {record['pattern']}" if record["pattern"] else ""
