@@ -12,8 +12,9 @@ from policies.periods import Schedule, Window, known_time_zone, next_change
 
 MINUTE = timedelta(minutes=1)
 
-# (zone, an instant within a day of a clock change): whole hours, a half hour (Lord Howe), a zone of a quarter hour
-# (Kathmandu, no change), a change at midnight (Beirut), and a whole day skipped (Apia, 30 December 2011).
+# (zone, an instant within a day of a clock change): whole hours, a half hour (Lord Howe), zones of half hours (Adelaide, and
+# St. John's, where the clock changed a minute after midnight) and a quarter (Kathmandu, no change), a change at midnight
+# (Beirut), two hours (Troll), and a whole day skipped (Apia, 30 December 2011).
 CHANGES = [
     ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
     ("Europe/Berlin", datetime(2026, 10, 25, 1, tzinfo=UTC)),
@@ -21,6 +22,11 @@ CHANGES = [
     ("America/New_York", datetime(2026, 11, 1, 6, tzinfo=UTC)),
     ("Australia/Lord_Howe", datetime(2026, 4, 4, 15, tzinfo=UTC)),
     ("Australia/Lord_Howe", datetime(2026, 10, 3, 15, 30, tzinfo=UTC)),
+    ("Australia/Adelaide", datetime(2026, 4, 4, 16, 30, tzinfo=UTC)),
+    ("Australia/Adelaide", datetime(2026, 10, 3, 16, 30, tzinfo=UTC)),
+    ("America/St_Johns", datetime(2010, 3, 14, 3, 31, tzinfo=UTC)),
+    ("America/St_Johns", datetime(2010, 11, 7, 2, 31, tzinfo=UTC)),
+    ("Antarctica/Troll", datetime(2026, 3, 29, 1, tzinfo=UTC)),
     ("Asia/Kathmandu", datetime(2026, 3, 29, 1, tzinfo=UTC)),
     ("Asia/Beirut", datetime(2022, 3, 26, 22, tzinfo=UTC)),
     ("Pacific/Apia", datetime(2011, 12, 30, 10, tzinfo=UTC)),
@@ -95,7 +101,7 @@ def test_without_windows_nothing_changes_for_a_day():
     assert next_change([Window(at - MINUTE, at + MINUTE)], at) == at + MINUTE
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(CHANGES), st.integers(-1500, 300), days, clocks, clocks)
 def test_the_next_change_is_the_one_that_a_walk_by_minutes_finds(change, offset, on, start, end):
     zone, instant = change
