@@ -91,6 +91,12 @@ def execute(statement, *params):
         cursor.execute(statement, params)
 
 
+def without_a_lease(monkeypatch):
+    invalidation.stop()  # its thread would begin a new one
+    monkeypatch.setattr(invalidation, "start", lambda: None)
+    monkeypatch.setattr(invalidation, "fresh_until", 0.0)
+
+
 # Hits.
 
 
@@ -402,8 +408,7 @@ def test_eight_threads_on_a_cold_scope_are_one_statement(acme, policy, monkeypat
 
 
 def test_without_a_lease_each_call_is_a_statement(acme, warm, monkeypatch, django_assert_num_queries):
-    monkeypatch.setattr(invalidation, "fresh_until", 0.0)
-    monkeypatch.setattr(invalidation, "start", lambda: None)
+    without_a_lease(monkeypatch)
 
     with django_assert_num_queries(2):
         assert acme.effective() is not acme.effective()
@@ -527,8 +532,7 @@ def test_a_change_of_the_catalog_voids_decisions(acme, catalog, policy):
 def test_a_decision_is_not_served_without_a_lease(acme, catalog, policy, monkeypatch):
     effective = acme.effective()
     effective.decide_model("gpt-4o")
-    monkeypatch.setattr(invalidation, "fresh_until", 0.0)
-    monkeypatch.setattr(invalidation, "start", lambda: None)
+    without_a_lease(monkeypatch)
     execute("UPDATE cp_catalog_aimodel SET enabled = false")
 
     assert effective.decide_model("gpt-4o").reason == "model_disabled"
