@@ -91,7 +91,7 @@ def merge(rows: Iterable[Row]) -> Merged:
         for name in fields if of_type else ():
             rule = fields[name]
             said = [
-                Said(row, value, _locked(row, name, rule))
+                Said(row, value, name in row.final if rule.kind == "preference" else name not in row.overridable)
                 for row in of_type
                 if (value := row.config.get(name)) is not None
             ]
@@ -114,10 +114,6 @@ def joined(parts: Iterable[Merged]) -> Merged:
         whole.layers.update(part.layers)
         conflicts += part.conflicts
     return replace(whole, conflicts=conflicts)
-
-
-def _locked(row: Row, name: str, rule: Field) -> bool:
-    return name in row.final if rule.kind == "preference" else name not in row.overridable
 
 
 def _settle(values: dict[str, dict[str, Any]], provenance: dict[str, dict[str, Any]]) -> tuple[str, ...]:
