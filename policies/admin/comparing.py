@@ -128,9 +128,8 @@ def _entries(effective: EffectivePolicy, kind: str, name: str) -> Iterator[Entry
     origin, layers = merged.provenance[kind][name], merged.layers.get((kind, name), ())
     if layers and origin["op"] == "INTERSECT":
         for layer in layers:
-            words = layer_words(effective.policies[layer.policies[0]].row.layer)
-            listed = format_html("{} {}", shown(layer.values()), format_html('<i class="cp-quiet">of {}</i>', words))
-            yield json.dumps([words, layer.values()]), listed, layer.policies
+            nearness = effective.policies[layer.policies[0]].row.layer
+            yield json.dumps([nearness, layer.values()]), shown(layer.values()), layer.policies
     elif layers:
         for layer in layers:
             yield from ((json.dumps(entry), shown([entry]), [policy]) for entry, policy in layer.entries)

@@ -197,7 +197,7 @@ class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def kept(self) -> list[tuple[str, str]]:
         """(name, text) of what no input shows and the browser has to send back."""
-        names = ("version", "as", "config.was", "schedule.was")
+        names = ("id", "version", "as", "config.was", "schedule.was")
         return [(name, first(self.sent, name)) for name in names if name in self.sent]
 
     def flags(self) -> list[tuple[str, Flag]]:
@@ -256,6 +256,8 @@ class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]
 def _written(policy: Policy) -> Sent:
     """What a browser would send for a stored policy, but for its columns."""
     sent = {"version": [str(0 if policy._state.adding else policy.version)], "final": [*policy.final]}
+    # A new policy has its id from the first page on: sent twice, it is made once.
+    sent |= {"id": [str(policy.pk)]} if policy._state.adding else {}
     sent |= {"overridable": [*policy.overridable], "as": ["fields"]}
     if policy.schedule is not None:
         sent |= schedule_fields().write("schedule", policy.schedule)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from auditing.context import audit_context
 from controlplane.core.references import ReferenceField
-from policies.admin import comparing, differences
+from policies.admin import comparing, differences, weighing
 from policies.admin.drafts import PolicyForm
 from policies.errors import PolicyError
-from policies.forms.parts import Sent
+from policies.forms.parts import Sent, first
 from policies.forms.words import TYPES
 from policies.models import Policy, PolicyVersion
 from tenants.models import Tenant
@@ -86,7 +88,10 @@ class _Editing:
         if self.request.method != "POST":
             scope = {name: self.request.GET.get(name, "") for name in ("app", "branch", "user", "key") if self.new}
             return self.form(PolicyForm(self.policy, initial={k: v for k, v in scope.items() if v}), judged=False)
-        form = PolicyForm(self.policy, self.sent())
+        sent = self.sent()
+        if self.new and (made := self.made_already(_id(first(sent, "id")))):
+            return made
+        form = PolicyForm(self.policy, sent)
         if "_add" in posted:
             return self.form(PolicyForm(self.policy, form.with_rows(posted["_add"])), judged=False)
         if "_as" in posted:
@@ -120,7 +125,8 @@ class _Editing:
         context = _context(self.modeladmin, self.request, self.title()) | {
             "form": form, "original": None if self.new else self.policy, "judged": judged,
             "type": TYPES[self.policy.policy_type], "stale": bool(stale), **stale,
-            "preview": comparing.preview(form.instance) if valid else None, "settings": form.settings(judged),
+            "preview": comparing.preview(form.instance) if valid else None,
+            "findings": weighing.findings(form.instance) if valid else None, "settings": form.settings(judged),
             "config_node": form.config_node(judged), "config_faults": form.config_faults(judged),
             "schedule_nodes": form.schedule_nodes(judged), "schedule_faults": form.schedule_faults(judged),
             "action": self.action(), "more_open": _more_open(form),
@@ -144,7 +150,8 @@ class _Editing:
         }
 
     def review(self, form: PolicyForm, errors: Sequence[str] = ()) -> HttpResponse:
-        """The page between the form and the change: what differs, what comes of it, and why."""
+        """The page between the form and the change: what differs, what comes of it, and why. errors: of a first try."""
+        findings = weighing.findings(form.instance)
         blank = Policy(pk=form.instance.pk, tenant=self.policy.tenant, policy_type=self.policy.policy_type)
         before = differences.record(blank if self.new else self.policy)
         context = _context(self.modeladmin, self.request, self.title()) | {
@@ -152,7 +159,9 @@ class _Editing:
             "type": TYPES[self.policy.policy_type], "restored": self.restored,
             "reason": self.request.POST.get("reason", ""), "draft": json.dumps(form.sent),
             "differences": differences.between(form.instance, before, differences.record(form.instance)),
-            "preview": comparing.preview(form.instance), "action": self.action(),
+            "preview": comparing.preview(form.instance), "action": self.action(), "findings": findings,
+            "confirmed": findings.digest and self.request.POST.get("confirmed") == findings.digest,
+            "weighed": weighing.weigh(form.instance), "days": weighing.DAYS,
         }  # fmt: skip
         return TemplateResponse(self.request, "cp_policies/policy_review.html", context, status=422 if errors else 200)
 
@@ -164,8 +173,8 @@ class _Editing:
 
     def apply(self, form: PolicyForm) -> HttpResponse:
         reason = self.request.POST.get("reason", "").replace("\x00", "").strip()
-        if not reason:
-            return self.review(form, ["Say why: this is kept with the version and in the audit log."])
+        if missing := list(self._missing(form, reason)):
+            return self.review(form, missing)
         policy = form.instance
         try:
             with audit_context(reason=reason):
@@ -175,11 +184,35 @@ class _Editing:
                     policy.save(if_version=None if self.new else form.version)
         except ValidationError as refused:
             return self.review(form, refused.messages)
+        except IntegrityError:
+            if made := self.made_already(policy.pk):
+                return made
+            raise
         except PolicyError as refused:
             return self.review(form, [refused.message])
         policy.refresh_from_db(fields=["version"])
         messages.success(self.request, f"{policy}: version {policy.version} holds from now on.")
         return HttpResponseRedirect(reverse("admin:cp_policies_policy_change", args=[policy.pk]))
+
+    def made_already(self, id: UUID | None) -> HttpResponse | None:
+        """The way to the policy that a form sent twice has made; else the new policy gets the id of its form, if free."""
+        owner = Policy._base_manager.filter(pk=id).values_list("tenant_id", flat=True).first() if id else None
+        if owner == self.policy.tenant_id and "_apply" in self.request.POST:
+            messages.info(self.request, "This policy is created already; nothing was done twice.")
+            return HttpResponseRedirect(reverse("admin:cp_policies_policy_change", args=[id]))
+        if id and owner is None:
+            self.policy.pk = id
+        return None
+
+    def _missing(self, form: PolicyForm, reason: str) -> Iterator[str]:
+        """What stands between a valid draft and the change."""
+        findings = weighing.findings(form.instance)
+        if findings.errors:
+            yield "This cannot work as written. Go back to the form, and correct what is found below."
+        elif findings.warnings and self.request.POST.get("confirmed") != findings.digest:
+            yield "Tick that you have read the warnings, or go back to the form."
+        if not reason:
+            yield "Say why: this is kept with the version and in the audit log."
 
     @property
     def restored(self) -> int:
@@ -189,6 +222,14 @@ class _Editing:
 
     def title(self) -> str:
         return f"New policy: {TYPES[self.policy.policy_type][0].lower()}" if self.new else str(self.policy)
+
+
+def _id(text: str) -> UUID | None:
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if found.version == 7 else None
 
 
 def _more_open(form: PolicyForm) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
@@ -14,10 +14,11 @@ from django.urls import resolve, reverse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auditing.models import AuditLog
+from auditing.models import AuditLog, InferenceRequest
 from policies.models import Policy, PolicyVersion
 from policies.schemas import SCHEMAS
 from tenants.scope import tenant_scope
+from tests.admin_rows import MAKE
 from tests.policies.configs import CONFIGS
 from tests.policies.pages import Form, press
 from tests.policies.world import make_models
@@ -48,7 +49,14 @@ def applied(client, form_page, reason="a test", **changed):
     """Fill a form in, review it, and apply it."""
     review = press(client, form_page, "_review", **changed)
     assert review.status_code == 200, faults(review)
-    return press(client, review, "_apply", form="review_form", reason=reason)
+    return apply(client, review, reason)
+
+
+def apply(client, review, reason="a test"):
+    """Confirm what the review warns of, say why, and apply."""
+    return press(
+        client, review, "_apply", form="review_form", reason=reason, confirmed=review.context["findings"].digest
+    )
 
 
 def faults(response):
@@ -81,7 +89,7 @@ def test_a_policy_is_written_in_fields_reviewed_and_then_stored_with_its_reason(
     assert not Policy.objects.exists()
     assert review.status_code == 200, faults(review)
     assert "$50.00 a month, for each user" in review.content.decode()
-    answer = press(operator, review, "_apply", form="review_form", reason="the new year")
+    answer = apply(operator, review, "the new year")
 
     policy = Policy.objects.get()
     assert answer.url == reverse(CHANGE, args=[policy.pk])
@@ -97,6 +105,21 @@ def test_a_new_policy_begins_with_the_scope_of_its_address(operator, acme):
     page = operator.get(reverse(ADD), {"tenant": "acme", "policy_type": "budget", "app": "chat"})
 
     assert Form(page).sent["app"] == ["chat"]
+
+
+def test_a_new_policy_that_is_sent_twice_is_made_once(operator, acme, globex):
+    assert acme.tenant
+    foreign = globex.policy()
+    review = press(operator, blank(operator, "budget"), "_review", name="Once")
+
+    first, second = (apply(operator, review) for _ in range(2))
+
+    assert first.url == second.url == reverse(CHANGE, args=[Policy.objects.get(name="Once").pk])
+    for id in (str(foreign.pk), "x", "\x00", str(UUID(int=0)), str(uuid4())):
+        review = press(operator, blank(operator, "budget"), "_review", id=id)
+        assert apply(operator, review).status_code == 302
+    assert Policy.objects.get(pk=foreign.pk).version == 1
+    assert Policy.objects.filter(tenant=acme.tenant).count() == 6
 
 
 @pytest.mark.parametrize("policy_type", SCHEMAS)
@@ -414,7 +437,7 @@ def test_two_versions_are_compared_and_an_old_one_is_put_back(operator, acme):
 
     review = operator.get(reverse(RESTORE, args=[policy.pk]), {"version": 2})
     assert [(each.before, each.after) for each in review.context["differences"]] == [("90", "7")]
-    press(operator, review, "_apply", form="review_form", reason="less was right")
+    apply(operator, review, "less was right")
 
     policy.refresh_from_db()
     assert (policy.config, policy.version) == ({"max_days": 7}, 4)
@@ -489,3 +512,49 @@ def test_in_a_tenant_scope_one_reads_its_own_policies_and_writes_none(acme, glob
                 ask(user, url, {"name": "changed", "_review": "1"})
         with pytest.raises(PermissionDenied):
             ask(user, f"{reverse(RESTORE, args=[own.pk])}?version=1")
+
+
+# ---------------------------------------------------------------- what is odd, and what would have been
+
+
+def test_a_warning_needs_a_tick(operator, acme):
+    assert acme.tenant
+    make_models("openai/gpt-4", "openai/gpt-4o")
+    form_page = press(operator, blank(operator, "model_access"), "_review", **{"config.allow": "openai/gpt-4*"})
+    assert form_page.context["findings"].warnings
+
+    refused = press(operator, form_page, "_apply", form="review_form", reason="both are meant")
+    assert refused.status_code == 422
+    assert "Tick that you have read the warnings" in refused.content.decode()
+    assert not Policy.objects.exists()
+    stale_tick = press(operator, refused, "_apply", form="review_form", reason="both are meant", confirmed="x")
+    assert stale_tick.status_code == 422
+    tick = refused.context["findings"].digest
+    press(operator, refused, "_apply", form="review_form", reason="both are meant", confirmed=tick)
+
+    assert Policy.objects.get().config == {"allow": ["openai/gpt-4*"]}
+
+
+def test_an_error_blocks_the_change(operator, acme):
+    acme.policy("retention", {"min_days": 90})
+
+    review = press(operator, blank(operator, "retention"), "_review", **{"config.max_days": "30"})
+    assert review.context["findings"].errors
+    assert 'name="_apply"' not in review.content.decode()
+    refused = press(operator, review, "_apply", form="review_form", reason="anyway")
+
+    assert refused.status_code == 422
+    assert "This cannot work as written" in refused.content.decode()
+    assert Policy.objects.count() == 1
+
+
+def test_the_review_says_what_would_have_become_of_recent_requests(operator, acme):
+    make_models("openai/gpt-4o")
+    for n in range(3):
+        MAKE[InferenceRequest](acme, n)
+    review = press(operator, blank(operator, "model_access"), "_review", **{"config.deny": "openai/gpt-4o"})
+
+    result = review.context["weighed"].result
+
+    assert (result.requests, result.newly_denied, result.newly_allowed) == (3, 3, 0)
+    assert "model denied" in review.content.decode()
