@@ -126,7 +126,7 @@ class _Editing:
             "form": form, "original": None if self.new else self.policy, "judged": judged,
             "type": TYPES[self.policy.policy_type], "stale": bool(stale), **stale,
             "preview": comparing.preview(form.instance) if valid else None,
-            "findings": weighing.findings(form.instance) if valid else None, "settings": form.settings(judged),
+            "findings": weighing.quick_findings(form.instance) if valid else None, "settings": form.settings(judged),
             "config_node": form.config_node(judged), "config_faults": form.config_faults(judged),
             "schedule_nodes": form.schedule_nodes(judged), "schedule_faults": form.schedule_faults(judged),
             "action": self.action(), "more_open": _more_open(form),

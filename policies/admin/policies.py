@@ -66,12 +66,13 @@ class PolicyAdmin(WritableModelAdmin):
         ("Record", {"fields": ("id", "layer", "version", "created", "changed")}),
     )
     readonly_fields = ("id", "layer", "version", "created", "changed")
+    change_form_template = "cp_policies/policy_seen.html"
     empty_help = "A policy says who may use which models, how much and when. Without one, every known model is allowed."
     actions = (
         confirmed_action(
             "Disable",
             permission="change",
-            command="",
+            command="policy_apply",
             past="disabled",
             explain="These policies say nothing from now on; what they allowed, forbade or limited is then up to the others.",
             perform=lambda row, request, reason: _switch(row, False, reason),
@@ -82,7 +83,7 @@ class PolicyAdmin(WritableModelAdmin):
         confirmed_action(
             "Enable",
             permission="change",
-            command="",
+            command="policy_apply",
             past="enabled",
             explain="These policies hold from now on, in their time.",
             perform=lambda row, request, reason: _switch(row, True, reason),

@@ -23,6 +23,8 @@ from policies.simulation import Example, Sample, Simulation, simulate
 MOST_REQUESTS = 1000
 DAYS = 7
 MOST_EXAMPLES = 5
+MOST_POLICIES = 300
+"""Of a tenant with more of them findings wait for the review: a preview follows the typing, and lint asks every layer."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ def findings(draft: Policy) -> Findings:
     """Findings that concern a valid draft, as if it were stored; those of other policies are another page's."""
     found = lint(draft.tenant, [change_to(draft)])
     return Findings.of([each for each in found if draft.pk in each.policies])
+
+
+def quick_findings(draft: Policy) -> Findings | None:
+    """For a preview; None where it would take too long."""
+    many = Policy.objects.filter(tenant=draft.tenant)[: MOST_POLICIES + 1].count() > MOST_POLICIES
+    return None if many else findings(draft)
 
 
 def change_to(draft: Policy) -> Change:

@@ -6,10 +6,13 @@ import json
 from uuid import UUID, uuid4
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
+from django.db import connection
 from django.http import Http404
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import resolve, reverse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +25,7 @@ from tests.admin_rows import MAKE
 from tests.policies.configs import CONFIGS
 from tests.policies.pages import Form, press
 from tests.policies.world import make_models
+from tests.test_admin_pages import check_counts, statements
 
 ADD = "admin:cp_policies_policy_add"
 CHANGE = "admin:cp_policies_policy_change"
@@ -558,3 +562,58 @@ def test_the_review_says_what_would_have_become_of_recent_requests(operator, acm
 
     assert (result.requests, result.newly_denied, result.newly_allowed) == (3, 3, 0)
     assert "model denied" in review.content.decode()
+
+
+# ---------------------------------------------------------------- statements
+
+
+def posted(client, page, button):
+    with CaptureQueriesContext(connection) as counted:
+        press(client, page, button)
+    return sum(not each["sql"].startswith(("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT", "SET ")) for each in counted)
+
+
+def test_the_pages_of_a_policy_take_as_many_statements_for_many_as_for_few(operator, acme, request):
+    make_models("openai/gpt-4o")
+    policy = acme.policy("model_access", {"allow": ["openai/*"]}, app=acme.app(), user=acme.user())
+
+    def seen():
+        page = page_of(operator, policy)
+        return {
+            "policy:versions": statements(operator, reverse(VERSIONS, args=[policy.pk])),
+            "policy:preview": posted(operator, page, "_preview"),
+            "policy:review": posted(operator, page, "_review"),
+        }
+
+    for n in range(3):
+        MAKE[InferenceRequest](acme, n)
+        acme.policy("token_caps", {"max_input_tokens": n}, priority=n)
+        policy.save()
+    seen()
+    few = seen()
+    for n in range(3, 33):
+        acme.policy("token_caps", {"max_input_tokens": n}, priority=n)
+        policy.priority = n + 1
+        policy.save()
+        MAKE[InferenceRequest](acme, n)
+
+    assert seen() == few
+    check_counts(request.config, few)
+
+
+def test_who_may_only_look_is_led_to_the_versions(client, acme, django_user_model):
+    user = django_user_model.objects.create_user("auditor@example.com", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_policy"))
+    client.force_login(user)
+    policy = acme.policy("retention", {"max_days": 3})
+
+    page = page_of(client, policy).content.decode()
+    versions = client.get(reverse(VERSIONS, args=[policy.pk]))
+
+    assert reverse(VERSIONS, args=[policy.pk]) in page
+    assert 'name="_review"' not in page
+    assert versions.status_code == 200
+    assert "/restore/" not in versions.content.decode()
+    assert client.post(reverse(CHANGE, args=[policy.pk]), {"_review": "1"}).status_code == 403
+    assert client.get(reverse(RESTORE, args=[policy.pk]), {"version": 1}).status_code == 403
+    assert client.get(reverse(ADD)).status_code == 403

@@ -1,8 +1,10 @@
-// The form of a policy: what comes of it is shown while it is written. Without this the button "Preview" does the same.
+// The form of a policy: what comes of it is shown while it is written, and what was typed is not left by mistake. Without
+// this the button "Preview" does the same.
 const form = document.querySelector("#policy_form");
 const pause = 600;
 let waiting = 0;
 let asked = null;
+let typed = false;
 
 async function refresh() {
   asked?.abort();
@@ -22,10 +24,15 @@ async function refresh() {
 
 if (form) {
   form.addEventListener("input", () => {
+    typed = true;
     clearTimeout(waiting);
     waiting = setTimeout(refresh, pause);
   });
+  window.addEventListener("beforeunload", (event) => {
+    if (typed) event.preventDefault();
+  });
   form.addEventListener("submit", () => {
+    typed = false;
     clearTimeout(waiting);
     asked?.abort();
   });
