@@ -219,6 +219,17 @@ def test_a_call_that_does_not_say_where_it_goes_is_refused_where_regions_are_res
     assert gate.authorize(token, model="gpt-4o", region="EU")
 
 
+@pytest.mark.parametrize("region", ["", " ", "\x00", "lone \ud800", "x" * 100_000, "*", "?", "eu\n", "日本"])
+def test_garbage_is_no_region_that_is_allowed(issued, token, region):
+    policy(issued, {"regions": ["eu"]}, "routing")
+
+    with pytest.raises(gate.Denied) as caught:
+        gate.authorize(token, model="gpt-4o", region=region)
+
+    assert caught.value.code == "region_not_allowed"
+    assert [event.details["code"] for event in events()] == ["region_not_allowed"]
+
+
 # ---------------------------------------------------------------- arguments
 
 
