@@ -47,6 +47,11 @@ COMMANDS = [
     ["reservation_release", "r-1", "--tenant", ..., "--reason", "x"],
     ["reservation_release", "r-1", *TENANT, "--reason", ...],
     ["limits_verify", "--tenant", ...],
+    ["limits_rebook", "--tenant", ...],
+    ["policy_lint", "--tenant", ...],
+    ["policy_lint", ..., *TENANT],
+    ["policy_simulate", ..., *TENANT],
+    ["policy_simulate", "/dev/null", "--tenant", ...],
 ]
 
 

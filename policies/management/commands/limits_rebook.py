@@ -18,7 +18,7 @@ class Command(commands.Command):
         parser.add_argument("--json", action="store_true", help="the numbers as one JSON object, for scripts")
 
     def handle(self, *args: Any, tenant: str | None, **options: Any) -> None:
-        done = rebook(commands.tenant_by_slug(tenant, deleted=True).pk if tenant else None)
+        done = rebook(commands.tenant_by_slug(tenant, deleted=True).pk if tenant is not None else None)
         self.report(
             {"looked": done.looked, "corrected": done.corrected},
             f"Looked at {done.looked} reservations that are estimated, and corrected {done.corrected}.",

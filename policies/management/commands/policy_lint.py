@@ -27,7 +27,7 @@ class Command(commands.Command):
 
     def handle(self, *args: Any, file: str | None, tenant: str, **options: Any) -> None:
         owner = commands.tenant_by_slug(tenant)
-        findings = lint(owner, changes_in(owner, file) if file else ())
+        findings = lint(owner, changes_in(owner, file) if file is not None else ())
         if options["json"]:
             self.write_json([one.as_record() for one in findings])
         else:
