@@ -11,6 +11,7 @@ import pytest
 from catalog.models import AIModel, ModelAlias, Provider
 from policies.decisions import REASONS
 from policies.errors import PolicyError
+from policies.models import Policy
 from tests.policies.test_database import force
 from tests.policies.world import make_models
 
@@ -237,16 +238,27 @@ def tangled(tenant):
     ModelAlias.objects.create(alias="openai/ft", model=other, enabled=False)
 
 
-@pytest.mark.parametrize("deny", [[], ["b/*"], ["a/x"], ["openai/ft*"], ["*z"]])
-def test_what_is_not_shown_is_exactly_what_is_refused(acme, globex, deny):
+ACCESS = [{"deny": deny} for deny in ([], ["b/*"], ["a/x"], ["openai/ft*"], ["*z"])]
+ACCESS += [{"allow": allow} for allow in (["b/*"], ["a/x", "openai/ft"], ["*"], [])]
+ROUTES = [{"providers": ["b", "openai"]}, {"regions": ["eu"]}, {"aliases": {"x": "b/y", "ft": "a/x"}}]
+
+
+@pytest.mark.parametrize(
+    ("policy_type", "config"),
+    [*(("model_access", config) for config in ACCESS), *(("routing", config) for config in ROUTES)],
+    ids=str,
+)
+def test_what_is_not_shown_is_exactly_what_is_refused(acme, globex, policy_type, config):
     tangled(acme.tenant)
-    acme.policy(config={"deny": deny})
-    globex.policy(config={"deny": deny})
+    for world in (acme, globex):
+        Policy(tenant=world.tenant, policy_type=policy_type, config=config).save_base(force_insert=True)
     ids = {f"{model.provider.slug}/{model.name}" for model in AIModel.objects.enabled().select_related("provider")}
 
     for world in (acme, globex):
         effective = world.effective()
-        assert {*effective.models()} == {id for id in ids if effective.decide_model(id)}
+        for region in (None, "eu", "us"):
+            allowed = {id for id in ids if effective.decide_model(id, region)}
+            assert {*effective.models(region)} == allowed
 
 
 def test_the_list_is_two_statements(acme, models, django_assert_num_queries):
