@@ -39,16 +39,12 @@ def bound(
 ) -> Bound:
     """The bound of one call of a model.
 
-    price: what it will be billed by. caps: the merged token_caps. output: what the caps leave of the output asked for, None =
-    no cap and nothing asked for. Raises Denied (400) for `units` that no usage has.
+    price: what it will be billed by. caps: the merged token_caps, which it keeps to. output: what the caps leave of the output
+    asked for, None = no cap and nothing asked for. Raises Denied (400) for `units` that no usage has.
     """
     model_input, model_output = record.max_input_tokens, record.max_output_tokens or record.max_tokens
     total_cap = caps.get("max_total_tokens")
-    tokens_in = (
-        _least(model_input, caps.get("max_input_tokens"), total_cap)
-        if asked.input_tokens is None
-        else asked.input_tokens
-    )
+    tokens_in = model_input if asked.input_tokens is None else asked.input_tokens
     tokens_out = 0 if record.mode in _SILENT else _least(output, model_output)
     both = None if tokens_in is None or tokens_out is None else tokens_in + tokens_out
     cost, why = _cost(asked, record, price, tokens_in, tokens_out, at)

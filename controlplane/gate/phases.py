@@ -11,7 +11,7 @@ from catalog.rating import billed_by
 from controlplane.core.caches import CacheUnavailable
 from controlplane.denials import Denied, Object
 from controlplane.gate import refusing
-from controlplane.gate.asking import Asked
+from controlplane.gate.asking import MAX_TOKENS, Asked
 from controlplane.gate.bounds import Bound, bound
 from controlplane.gate.reconnecting import persistently
 from controlplane.gate.refusing import NOWHERE, counted
@@ -80,9 +80,15 @@ class Cost(NamedTuple):
 def weigh(effective: EffectivePolicy, key: VerifiedKey, asked: Asked, decision: Decision, at: datetime) -> Cost:
     """Phases 5 and 6: the token caps, then the most that the call may use and cost. A price that nobody knows refuses in
     phase 7, where a hard limit asks for it."""
-    tokens = effective.check_tokens(asked.input_tokens or 0, asked.max_output_tokens)
+    sent, unsaid = asked.input_tokens, ""
+    if sent is None:  # unknown is never zero
+        sent = MAX_TOKENS if decision.record.max_input_tokens is None else decision.record.max_input_tokens
+        unsaid = (
+            " It does not say how many tokens it sends, so these are as many as the model takes: give input_tokens."
+        )
+    tokens = effective.check_tokens(sent, asked.max_output_tokens)
     if not tokens:
-        refusing.refuse(refusing.of_decision(tokens), key, asked.model)
+        refusing.refuse(refusing.of_decision(tokens, unsaid), key, asked.model)
     caps = effective.merged.values.get("token_caps", {})
     try:
         price = billed_by(key.tenant_id, decision.record, asked.model, at)

@@ -81,8 +81,8 @@ def of_retries(effective: EffectivePolicy, most: int) -> Denied:
     )
 
 
-def of_decision(decision: Decision) -> Denied:
-    """A decision's refusal, with the policy that took it named behind its words."""
+def of_decision(decision: Decision, note: str = "") -> Denied:
+    """A decision's refusal, with the policy that took it named behind its words, its figures and a note."""
     effective, by = decision.effective, decision.by
     cap = decision if isinstance(decision, TokenDecision) and decision.cap else None
     figures = _asked_for(decision) if cap is None else f" {cap.cap} is {cap.limit}; {_asked_tokens(cap)}."
@@ -92,7 +92,7 @@ def of_decision(decision: Decision) -> Denied:
     return Denied(
         decision.reason,
         503 if decision.reason == "policy_invalid" else 403,
-        f"{decision.message}{figures}{said_by(effective, by, decision.pattern)}"
+        f"{decision.message}{figures}{note}{said_by(effective, by, decision.pattern)}"
         + "".join(said_by(effective, policy) for policy in others[:3]),
         level=level_of(effective, by),
         object=Object("model", None, decision.model or "") if by is None else policy_object(effective, by),

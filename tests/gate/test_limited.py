@@ -72,6 +72,26 @@ def test_more_tokens_than_the_cap_are_refused(issued, token, config, asked, limi
     assert not InFlightRequest.objects.exists()
 
 
+@pytest.mark.parametrize("cap", ["max_input_tokens", "max_total_tokens"])
+def test_a_call_that_does_not_say_what_it_sends_may_send_what_the_model_takes(issued, token, model, cap):
+    rule = caps(issued, **{cap: 999})
+
+    for most, told in ((1000, 1000), (None, 2**31 - 1)):
+        type(model).objects.filter(pk=model.pk).update(max_input_tokens=most)
+        denied = refused(token)
+        assert (denied.code, denied.policy_id, denied.limit, denied.requested) == (
+            "token_cap_exceeded",
+            rule.pk,
+            999,
+            told,
+        )
+        assert "give input_tokens" in denied.message
+
+    assert gate.authorize(token, model="gpt-4o", input_tokens=900)
+    type(model).objects.filter(pk=model.pk).update(max_input_tokens=999)
+    assert gate.authorize(token, model="gpt-4o")
+
+
 # ---------------------------------------------------------------- prices
 
 
