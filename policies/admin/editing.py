@@ -72,16 +72,17 @@ def change(modeladmin: Any, request: HttpRequest, policy: Policy) -> HttpRespons
 def restoring(modeladmin: Any, request: HttpRequest, policy: Policy, old: Policy, version: int) -> HttpResponse:
     """The review of putting an old version back. old: the policy as it was then; not stored."""
     form = PolicyForm(policy, PolicyForm(old).as_sent())
-    page = _Editing(modeladmin, request, policy)
+    page = _Editing(modeladmin, request, policy, version)
     return page.review(form) if form.is_valid() else page.form(form)
 
 
 class _Editing:
     """One request of somebody who writes a policy. Nothing is kept between two of them: the draft travels along."""
 
-    def __init__(self, modeladmin: Any, request: HttpRequest, policy: Policy) -> None:
+    def __init__(self, modeladmin: Any, request: HttpRequest, policy: Policy, restored: int = 0) -> None:
         self.modeladmin, self.request, self.policy = modeladmin, request, policy
         self.new = policy._state.adding
+        self.restored = restored or self._restored()
 
     def answer(self) -> HttpResponse:
         posted = self.request.POST
@@ -214,10 +215,9 @@ class _Editing:
         if not reason:
             yield "Say why: this is kept with the version and in the audit log."
 
-    @property
-    def restored(self) -> int:
+    def _restored(self) -> int:
         """The version that is to be put back, 0 if none is."""
-        text = self.request.POST.get("restored", "") or self.request.GET.get("version", "")
+        text = "" if self.new else self.request.POST.get("restored", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
     def title(self) -> str:

@@ -448,6 +448,36 @@ def test_two_versions_are_compared_and_an_old_one_is_put_back(operator, acme):
     assert PolicyVersion.objects.for_policy(policy)[0].reason == "less was right"
 
 
+def test_an_old_version_may_be_corrected_before_it_is_put_back(operator, acme):
+    policy = acme.policy("retention", {"max_days": 30, "redact_pii": True})
+    applied(operator, page_of(operator, policy), **{"config.max_days": "7", "config.redact_pii": ""})
+
+    review = operator.get(reverse(RESTORE, args=[policy.pk]), {"version": 1})
+    form_page = press(operator, review, "_edit", form="review_form")
+    applied(operator, form_page, reason="partly", **{"config.max_days": "14"})
+
+    policy.refresh_from_db()
+    assert policy.config == {"max_days": 14, "redact_pii": True}
+
+
+def test_an_old_version_that_no_longer_fits_is_not_put_back(operator, acme):
+    policy = acme.policy("retention", {"max_days": 30})
+    applied(operator, page_of(operator, policy), **{"config.max_days": "7"})
+    review = operator.get(reverse(RESTORE, args=[policy.pk]), {"version": 1})
+    policy.refresh_from_db()
+    policy.priority = 5
+    policy.save()
+
+    late = apply(operator, review)
+    forged = press(
+        operator, page_of(operator, policy), "_apply", reason="x", restored="77", version=str(policy.version)
+    )
+
+    assert (late.status_code, forged.status_code) == (422, 422)
+    policy.refresh_from_db()
+    assert (policy.config, policy.version) == ({"max_days": 7}, 3)
+
+
 def test_a_version_that_is_none_leads_back_to_the_history(operator, acme):
     policy = acme.policy("retention")
 

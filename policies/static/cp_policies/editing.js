@@ -12,7 +12,7 @@ async function refresh() {
   const sent = new FormData(form);
   sent.set("_preview", "1");
   try {
-    const answer = await fetch(location.href, { method: "POST", body: sent, signal: asked.signal });
+    const answer = await fetch(form.action, { method: "POST", body: sent, signal: asked.signal });
     if (answer.status !== 200 && answer.status !== 422) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const found = page.querySelector("#cp-preview");
