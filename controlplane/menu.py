@@ -50,6 +50,7 @@ MENU: tuple[Entry, ...] = (
     _list_of("Tenancy", "Refresh token families", "cp_tenants", "refreshfamily", "clock"),
     _list_of("Governance", "Policies", "cp_policies", "policy", "shield"),
     Entry("Governance", "Explain", "admin:cp_policies_policy_explain", "cp_policies.view_policy", "question"),
+    Entry("Governance", "Simulate", "admin:cp_policies_policy_simulate", "cp_policies.view_policy", "branch"),
     _list_of("Governance", "Limits", "cp_policies", "limitbucket", "coins"),
     _list_of("Governance", "Reservations", "cp_policies", "reservation", "clock"),
     _list_of("Governance", "Audit log", "cp_auditing", "auditlog", "log"),

@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from auditing.context import audit_context
 from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin, confirmed_action
-from policies.admin import editing, explaining, history
+from policies.admin import editing, explaining, history, simulating
 from policies.models import Policy, PolicyVersion
 from tenants.scope import current_scope
 
@@ -93,7 +93,7 @@ class PolicyAdmin(WritableModelAdmin):
     )
 
     def get_urls(self) -> list[Any]:
-        return [*explaining.urls(self), *history.urls(self), *super().get_urls()]
+        return [*explaining.urls(self), *simulating.urls(self), *history.urls(self), *super().get_urls()]
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Inside a tenant scope policies can be read, not written: the database says so too."""
