@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from controlplane.denials import Denied, Object
 from controlplane.gate.names import name_of
-from controlplane.gate.refusing import level_of, policy_object, said_by
+from controlplane.gate.refusing import level_of, own_words, policy_object, said_by
 from policies.counting import LEVELS, Amounts, Counter, Threshold
 from policies.limits import Held, Level
 from policies.resolution import REASONS, Decision, EffectivePolicy
@@ -68,7 +68,7 @@ def unknown(decision: Decision, amounts: Amounts, why: str) -> Denied:
     return Denied(
         "model_unpriced",
         403,
-        f"{said}{said_by(effective, by)}",
+        f"{own_words(effective, by)}{said}{said_by(effective, by)}",
         level=level_of(effective, by),
         object=policy_object(effective, by),
         policy_id=by,
@@ -140,8 +140,8 @@ def _message(effective: EffectivePolicy, level: Level, rule: Threshold, owner: s
         f"The {what} of {owner} is {limit} {unit}{per}{of}: {used} used, {held} reserved by calls that run, and this call "
         f"needs up to {asked}."
     )
-    own = effective.policies[rule.policy_id].message
-    return f"{own} {said}{_until(counter, effective.time_zone)}{said_by(effective, rule.policy_id)}".strip()
+    own, by = own_words(effective, rule.policy_id), said_by(effective, rule.policy_id)
+    return f"{own}{said}{_until(counter, effective.time_zone)}{by}"
 
 
 def _until(counter: Counter, zone: str) -> str:

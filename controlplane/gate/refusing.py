@@ -72,7 +72,7 @@ def of_retries(effective: EffectivePolicy, most: int) -> Denied:
     return Denied(
         "no_permitted_target",
         403,
-        f"This call may be repeated {most} times, and was.{said_by(effective, by)}",
+        f"{own_words(effective, by)}This call may be repeated {most} times, and was.{said_by(effective, by)}",
         level=level_of(effective, by),
         object=policy_object(effective, by),
         policy_id=by,
@@ -114,6 +114,12 @@ def _asked_for(decision: Decision) -> str:
         case "model_not_in_allowlist" | "provider_not_allowed":
             return f" It is {decision.model}."
     return ""
+
+
+def own_words(effective: EffectivePolicy, policy: UUID) -> str:
+    """What the author of a policy wants its refused callers to be told, with a space behind it; "" for nothing."""
+    own = effective.policies[policy].message
+    return f"{own} " if own else ""
 
 
 def said_by(effective: EffectivePolicy, policy: UUID | None, pattern: str | None = None) -> str:
