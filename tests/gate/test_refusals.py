@@ -9,7 +9,7 @@ from django.db import connection
 
 from controlplane import gate
 from policies.decisions import REASONS
-from tests.factories import AIModelFactory, ProviderFactory
+from tests.factories import AIModelFactory, ModelPriceFactory, ProviderFactory
 from tests.gate.cast import MODEL, budget, events, policy, rate, refused
 
 RULE = {"name": "The rule", "message": "Ask the platform team."}
@@ -92,3 +92,35 @@ def test_a_refusal_names_its_rule_in_every_way(issued, token, request, code, sta
     figures = [denied.limit, denied.used, denied.reserved, denied.requested, denied.resets_at]
     assert (None not in figures, len(denied.buckets), len(told["buckets"])) == (code in LIMITS,) + (code in LIMITS,) * 2
     assert (denied.retry_after is not None) == (code == "rate_limited")
+
+
+def test_the_first_phase_that_fails_is_the_answer(issued, token, model):
+    """Everything is wrong at once, and is put right in the order of the phases."""
+    key, app = issued.key, issued.key.app
+    keys = type(key).objects.filter(pk=key.pk)
+    keys.update(enabled=False, allowed_models=["openai/another"])
+    app.suspend("late")
+    invalid, deny = broken(issued), policy(issued, {"deny": [MODEL]})
+    caps, money = policy(issued, {"max_input_tokens": 0}, "token_caps"), budget(issued, 0)
+    calls = rate(issued, "requests", 0)
+    codes = []
+
+    for repair in (
+        lambda: keys.update(enabled=True),
+        lambda: app.resume(),
+        lambda: invalid.delete(),
+        lambda: deny.delete(),
+        lambda: keys.update(allowed_models=None),
+        lambda: caps.delete(),
+        lambda: ModelPriceFactory(model=model),
+        lambda: money.delete(),
+        lambda: calls.delete(),
+    ):
+        codes.append(refused(token).code)
+        repair()
+
+    assert gate.authorize(token, model="gpt-4o")
+    assert codes == [
+        "disabled", "app_disabled", "policy_invalid", "model_denied", "model_not_allowed", "token_cap_exceeded",
+        "model_unpriced", "budget_exceeded", "rate_limited",
+    ]  # fmt: skip
