@@ -108,6 +108,19 @@ def test_a_question_that_cannot_be_asked_is_one_sentence_and_exit_2(some, argume
     assert words in text
 
 
+def test_rows_of_another_tenant_are_not_there(some, globex):
+    theirs = globex.key("theirs", app="their-app", user="eve")
+    globex.branch("paris", "chat")
+    kid = theirs.secrets.get().kid
+
+    for arguments in (
+        ["--app", "their-app"], ["--app", "chat", "--branch", "paris"], ["--user", "eve@globex.example"],
+        ["--key", str(theirs.pk)], ["--key", f"cpk_live_{kid}"], ["--user", "eve"],
+    ):  # fmt: skip
+        code, text = failure("policy_explain", "--tenant", "acme", *arguments)
+        assert (code, "acme" in text or "chat" in text) == (2, True)
+
+
 def test_values_that_contradict_each_other_are_exit_2(some):
     key = some.key("bound", user="ada")
     some.user("bob")
