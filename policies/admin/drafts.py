@@ -16,7 +16,9 @@ from django.utils.datastructures import MultiValueDict
 
 from policies.admin.asking import AskedField, KeyField, Moment
 from policies.forms.fields import fields_of, schedule_fields
-from policies.forms.parts import ABSENT, Json, Node, Reading, Sent, Table, first, more_rows
+from policies.forms.nodes import Node
+from policies.forms.parts import ABSENT, Json, Reading, Sent, first
+from policies.forms.records import Table, more_rows
 from policies.merging import FIELDS
 from policies.models import Policy
 from policies.models.policy import SCOPE

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from policies.forms.parts import ABSENT, Checks, Choice, Constant, Json, Lines, Number, Part, Record, Table, Text
+from policies.forms.parts import ABSENT, Checks, Choice, Constant, Json, Lines, Number, Part, Text
+from policies.forms.records import Record, Table
 from policies.forms.words import EMPTY, EXAMPLES, FIELDS, ROWS, option
 from policies.schemas import SCHEMAS, Closed, ScheduleConfig
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.forms.fields import _record_of, fields_of, schedule_fields
-from policies.forms.parts import Constant, Json, Reading, Record, Table, more_rows
+from policies.forms.parts import Constant, Json, Reading
+from policies.forms.records import Record, Table, more_rows
 from policies.forms.words import EMPTY, EXAMPLES, FIELDS, ROWS, TYPES
 from policies.schemas import SCHEMAS, Closed
 from tests.policies.configs import CONFIGS, SCHEDULES
