@@ -329,7 +329,23 @@ def test_a_counter_says_what_is_left_of_whom_and_until_when(acme):
     assert not LimitBucket.objects.for_owner().exists()
 
 
-def test_a_policy_raised_for_one_user_is_another_counter_of_the_same_calls(acme):
+def test_a_temporary_raise_is_a_nearer_policy_that_ends_and_keeps_the_count(acme):
+    acme.policy("budget", budget("1.00", per="user"), overridable=["limits"])
+    until = AT + timedelta(hours=1)
+    acme.policy("budget", budget("2.00", per="user"), user=acme.user(), valid_until=until)
+
+    def calls(at, name, user="ada"):
+        effective = acme.effective(user=acme.user(user), at=at)
+        asked = [limits.reserve(effective, "openai/gpt-4o", CALL, f"{name}{n}", at=at) for n in range(5)]
+        return [bool(held) for held in asked], asked[-1].failing[0].counter.hard
+
+    assert calls(until - timedelta(seconds=1), "raised") == ([True] * 4 + [False], 2)
+    assert calls(until, "after") == ([False] * 5, 1)
+    assert calls(AT, "other", "eve") == ([True] * 2 + [False] * 3, 1)
+    assert LimitBucket.objects.get(user_id=acme.user().pk).reserved == 2
+
+
+def test_an_opened_limit_is_raised_for_one_user_alone(acme):
     acme.policy("rate_limit", rate(1, per="user"), overridable=["limits"])
     Policy.objects.create(
         tenant=acme.tenant, policy_type="rate_limit", config=rate(3, per="user"), user=acme.user("vip")
