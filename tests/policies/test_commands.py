@@ -6,6 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from policies.models import Policy
+from tests.policies.test_database import force
 from tests.policies.world import make_models
 
 
@@ -73,6 +74,16 @@ def test_policy_explain_answers_by_exit_code(some, capsys, model, code, words):
     assert got == code
     assert f"Model openai/{model}: {words}" in out
     assert ("decided by no o1" in out) == (code == 1)
+
+
+def test_policy_explain_refuses_what_the_gate_refuses_because_a_policy_cannot_be_read(some, capsys):
+    force(some.policy("guardrail", name="privacy"), config={"x": 1})
+
+    code, out = run(capsys, "policy_explain", "--tenant", "acme", "--model", "gpt-4o")
+
+    assert code == 1
+    assert "Model openai/gpt-4o: deny, policy_invalid" in out
+    assert "decided by privacy" in out
 
 
 def test_policy_explain_as_json_is_the_record(some, capsys):

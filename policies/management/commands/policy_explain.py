@@ -10,7 +10,8 @@ from django.core.management.base import CommandError
 from django.utils.dateparse import parse_datetime
 
 from controlplane.core.commands import COULD_NOT_RUN, REFUSED
-from policies.effective import EffectivePolicy
+from policies.decisions import Decision
+from policies.effective import OF_A_CALL, EffectivePolicy
 from policies.errors import PolicyError
 from policies.explain import explain
 from policies.models import Policy
@@ -43,6 +44,8 @@ class Command(commands.Command):
         effective = self._effective(options)
         asked = options["model"] is not None
         decision = effective.decide_model(options["model"], options["region"]) if asked else None
+        if decision is not None and (refusal := effective.unreadable(*OF_A_CALL)):
+            decision = Decision.of(effective, refusal, decision.request, decision.record)
         record = explain(effective, decision, Policy.objects.left_out(effective))
         for line in [json.dumps(record, indent=2)] if options["json"] else _lines(record):
             self.stdout.write(line)
