@@ -108,11 +108,11 @@ def _asked_for(decision: Decision) -> str:
     """What was refused, where neither the policy nor its entry says it."""
     match decision.reason:
         case "no_permitted_target":
-            return f" They are {', '.join(decision.request['targets'])}."
+            return f" The targets are {', '.join(decision.request['targets'])}."
         case "region_not_allowed" if decision.request["region"] == NOWHERE:
             return " This call does not say where it goes: give region."
         case "model_not_in_allowlist" | "provider_not_allowed":
-            return f" It is {decision.model}."
+            return f" The model is {decision.model}."
     return ""
 
 
