@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 from playwright.sync_api import expect
 
@@ -9,6 +11,7 @@ from tests.browser.conftest import SHOTS
 from tests.browser.test_pages import Watched, barriers
 
 EXPLAIN = "/admin/cp_policies/policy/explain/"
+SIMULATE = "/admin/cp_policies/policy/simulate/"
 LIMITS, RESERVATIONS = "/admin/cp_policies/limitbucket/", "/admin/cp_policies/reservation/"
 POLICIES = """
 from decimal import Decimal
@@ -80,6 +83,27 @@ def test_limits_and_reservations_are_whole_and_accessible(asked, open_page, widt
     assert wrong == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_a_change_is_simulated_and_published(asked, open_page, width, scheme):
+    page = open_page(width, scheme)
+    tenant, app, user = (values[0] for values in parse_qs(urlsplit(asked).query).values())
+    watched = Watched(page)
+    wrong = watched.problems(f"{SIMULATE}?tenant={tenant}&policy=Short answers")
+    wrong += barriers(page)
+    page.fill("#id_config", '{"max_output_tokens": 10, "max_input_tokens": 100}')
+    page.select_option("#id_requests", "typed")
+    page.fill("#id_lines", f"{app}, {user}, anthropic/claude-sonnet-5-5, 1000, 200")
+    page.click(".cp-drafting .default")
+    expect(page.locator(".cp-cards")).to_contain_text("Newly denied")
+    page.screenshot(path=SHOTS / f"policies-simulated-{width}-{scheme}.png", full_page=True)
+    wrong += barriers(page)
+    page.click("input[name=_review]")
+    expect(page.locator("h1")).to_contain_text("Short answers")
+
+    assert wrong == []
+
+
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
 def test_a_question_is_asked_by_keyboard_and_asked_again(asked, open_page, script):
     page = open_page(java_script_enabled=script)
@@ -94,3 +118,15 @@ def test_a_question_is_asked_by_keyboard_and_asked_again(asked, open_page, scrip
     page.click("text=Permalink")
     expect(page.locator(".cp-sentence")).to_contain_text("denies it with *opus*")
     assert "at=" in page.url
+
+
+def test_a_change_is_simulated_without_script(asked, open_page):
+    page = open_page(java_script_enabled=False)
+    page.goto(f"{SIMULATE}?{urlsplit(asked).query.split('&')[0]}&policy=Short answers")
+    page.uncheck("#id_enabled")
+    page.select_option("#id_requests", "typed")
+    page.fill("#id_lines", ",,anthropic/claude-sonnet-5-5, 1000, 5000")
+    page.click(".cp-drafting .default")
+
+    expect(page.locator(".cp-cards")).to_contain_text("Newly denied")
+    expect(page.locator(".cp-values").first).to_contain_text("max_output_tokens")
