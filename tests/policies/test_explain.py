@@ -106,6 +106,10 @@ def ask_again(record):
     effective = Policy.objects.effective(tenant, at=at, **scope)
     if "uri" in request:
         return effective.decide_storage(request["uri"], request["mode"]).explain()
+    if "targets" in request:
+        return effective.decide_targets(request.get("region"))[0].explain()
+    if "input_tokens" in request:
+        return effective.check_tokens(request["input_tokens"], request.get("output_tokens")).explain()
     return effective.decide_model(request["model"], request.get("region")).explain()
 
 
@@ -124,6 +128,24 @@ def test_a_storage_decision_is_explained_alike(acme):
     record = acme.effective(at=NOON).decide_storage("s3://b/x", "read").explain()
 
     assert (record["reason"], record["pattern"], record["by"]["name"]) == ("storage_denied", "s3://b/*", "stores")
+    assert ask_again(json.loads(json.dumps(record))) == record
+
+
+def test_a_refusal_of_all_targets_is_explained_alike(acme, told):
+    acme.policy("routing", {"targets": ["anthropic/opus"]}, name="targets")
+    [refused] = acme.effective(**told).decide_targets("eu-west-1")
+
+    record = refused.explain()
+
+    assert (record["reason"], record["by"]["name"]) == ("no_permitted_target", "targets")
+    assert ask_again(json.loads(json.dumps(record))) == record
+
+
+@pytest.mark.parametrize("output", [None, 1, 4096, 5000])
+@pytest.mark.parametrize("input", [0, 10, 51])
+def test_an_answer_about_tokens_is_explained_alike(acme, told, input, output):
+    record = acme.effective(**told).check_tokens(input, output).explain()
+
     assert ask_again(json.loads(json.dumps(record))) == record
 
 
