@@ -15,7 +15,8 @@ from catalog.importing import import_bundled
 from catalog.models import AIModel, ModelAlias, Provider
 from controlplane.core.conf import conf
 from controlplane.core.ids import PLATFORM
-from controlplane.demo import catalog, policies, tenancy, traffic
+from controlplane.demo import catalog, counters, policies, tenancy, traffic
+from policies.limits import Asked
 from policies.models import Policy
 from tenants.models import APIKey, App, Branch, Tenant, User
 
@@ -67,7 +68,9 @@ def seed(at: datetime, progress: Callable[[int], None] | None = None) -> Made:
         written = InferenceRequest.objects.ingest(
             _rows(houses, at), source="ingest", origin="demo", historical=True, progress=progress
         )
-        _start_calls(houses)
+        running = _start_calls(houses, at)
+        for slug, house in houses.items():
+            counters.fill(house.tenant, {key.pk: key for key in house.keys.values()}, running[slug], at)
         _end_keys(houses, at)
         details = {"at": at.isoformat(), "requests": written.inserted, "tenants": TENANTS}
         AuditLog.objects.record(SEEDED, details=details)
@@ -143,9 +146,10 @@ def _make_policies(houses: dict[str, House], at: datetime) -> None:
                 branch=house.branches.get((plan.app, plan.branch)),
                 user=house.users.get(plan.user),
                 key=house.keys.get(plan.key),
-                policy_type=Policy.Type.MODEL_ACCESS,
+                policy_type=plan.type,
                 config=plan.config,
                 overridable=list(plan.overridable),
+                final=list(plan.final),
                 priority=plan.priority,
                 enabled=plan.enabled,
                 valid_until=at + plan.until if plan.until else None,
@@ -156,6 +160,11 @@ def _make_policies(houses: dict[str, House], at: datetime) -> None:
             )
         )
     Policy.objects.bulk_create(made)
+    for plan, policy in zip(policies.POLICIES, made, strict=True):
+        for edit in plan.edits:
+            policy.config = edit.config
+            with audit_context(actor=houses[plan.tenant].users[edit.by], reason=edit.reason):
+                policy.save()
 
 
 def _make_house(plan: tenancy.Organisation, at: datetime) -> House:
@@ -210,17 +219,24 @@ def _rows(houses: dict[str, House], at: datetime) -> Iterator[dict[str, Any]]:
     yield from traffic.bad_rows(houses["tamarind-travel"].tenant.pk, at)
 
 
-def _start_calls(houses: dict[str, House]) -> None:
-    """One call of each of the busiest apps is on its way."""
+def _start_calls(houses: dict[str, House], at: datetime) -> dict[str, list[Asked]]:
+    """One call of each of the busiest apps is on its way. Returns what they will hold of limits, by organisation."""
+    running: dict[str, list[Asked]] = {slug: [] for slug in houses}
     for profile in traffic.PROFILES[:2] + traffic.PROFILES[6:8]:
         house, mix = houses[profile.tenant], profile.mixes[0]
         app = house.apps[profile.app]
+        key = next(key for key in house.keys.values() if key.app_id == app.pk)
+        request = f"demo-{profile.app}-running"
+        effective = Policy.objects.effective(house.tenant, key=key, at=at)
+        running[profile.tenant].append(
+            counters.ask(effective, mix.model, request, (mix.prompt, 4 * mix.completion), at)
+        )
         id = InferenceRequest.objects.start(
             tenant=house.tenant, app=app, provider=mix.model.partition("/")[0], model=mix.model, stream=mix.streamed,
-            requested_model=mix.asked_as or None, api_key=next(k for k in house.keys.values() if k.app_id == app.pk),
-            time_zone=house.tenant.time_zone,
+            requested_model=mix.asked_as or None, api_key=key, request_id=request, time_zone=house.tenant.time_zone,
         )  # fmt: skip
         InferenceRequest.objects.running(id)
+    return running
 
 
 def _end_keys(houses: dict[str, House], at: datetime) -> None:

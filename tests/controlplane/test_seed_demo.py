@@ -15,7 +15,9 @@ from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequ
 from catalog.models import AIModel, ModelAlias, PriceImport
 from controlplane.core.ids import PLATFORM
 from controlplane.demo import seeding, traffic
-from policies.models import Policy
+from policies import limits
+from policies.lint import lint
+from policies.models import LimitAlert, LimitBucket, Policy, PolicyVersion, Reservation
 from tenants.models import APIKey, App, Branch, Tenant, User
 from tenants.roles import Role
 
@@ -55,6 +57,8 @@ def test_the_demo_fills_every_page(demo):
         AIModel,
         ModelAlias,
         Policy,
+        LimitBucket,
+        Reservation,
         InferenceRequest,
         InFlightRequest,
         DeadLetter,
@@ -118,7 +122,53 @@ def test_each_app_may_call_the_models_that_it_has_called(demo):
         app = App.objects.get(tenant__slug=profile.tenant, slug=profile.app)
         effective = Policy.objects.effective(tenant=app.tenant, app=app)
 
-        assert [mix.model for mix in profile.mixes if not effective.decide_model(mix.model)] == []
+        assert [mix.model for mix in profile.mixes if not effective.decide_model(mix.model, "eu-north-1")] == []
+
+
+def test_policies_are_of_every_type(demo):
+    assert set(Policy.objects.values_list("policy_type", flat=True)) == set(Policy.Type.values)
+
+
+def test_policies_have_oddities_to_find_and_no_errors(demo):
+    found = {one.severity for tenant in Tenant.objects.all() for one in lint(tenant)}
+
+    assert found == {"warning", "note"}
+
+
+def test_some_policies_were_edited_by_people_with_reasons(demo):
+    edited = PolicyVersion.objects.filter(version__gt=1)
+
+    assert edited.filter(version=3).exists()
+    assert all(version.actor.startswith("user ") for version in edited)
+    assert "demo data" not in edited.values_list("reason", flat=True)
+
+
+def test_counters_are_what_the_calls_used_and_hold(demo):
+    assert limits.verify() == []
+    months = LimitBucket.objects.filter(owner_kind="scope:1", window="month")
+    assert {month.tenant for month in months.select_related("tenant")} == set(Tenant.objects.all())
+    for month in months:
+        calls = InferenceRequest.objects.for_tenant(month.tenant_id)
+        calls = calls.filter(created_at__gte=month.starts_at, created_at__lt=month.ends_at)
+        assert month.spent == sum(calls.values_list("cost", flat=True))
+
+
+def test_the_calls_in_flight_hold_what_they_may_use(demo):
+    assert set(Reservation.objects.open().values_list("request_id", flat=True)) == set(
+        InFlightRequest.objects.values_list("request_id", flat=True)
+    )
+    assert LimitBucket.objects.with_held().filter(metric="concurrent").count() == 2
+
+
+def test_of_the_whole_demo_one_budget_is_nearly_spent_and_one_is(db):
+    seed_demo("--at", AT.isoformat())
+
+    shares = {}
+    for bucket in LimitBucket.objects.filter(window="total"):
+        shares[App.objects.get(pk=bucket.app_id).slug] = bucket.spent / bucket.last_limit
+    assert 0.8 <= shares["manuscripts"] < 1 <= shares["fare-watch"]
+    assert LimitAlert.objects.count() == AuditLog.objects.filter(action__startswith="limit.").count() >= 3
+    assert limits.verify() == []
 
 
 def test_the_marker_is_an_event_of_the_platform(demo):
