@@ -51,9 +51,9 @@ class Sheet:
 
 @dataclass(slots=True)
 class _Page:
-    """What calls of one key and model count against from some instant to `until`. places: metrics, one for each counter.
+    """What calls of one key and model count against, from some instant to `until`; None = for good.
 
-    fixed: the columns of a reservation that they share, as COPY wants them; policies: likewise.
+    ids: counters, sorted; places: the metric of each, as in _METRICS. buckets, policies: columns as COPY wants them.
     """
 
     until: datetime | None
@@ -101,7 +101,7 @@ def _lines(sheet: Sheet, effective: Mapping[UUID, EffectivePolicy], at: datetime
     """The reservations as lines of COPY, a thousand at a time."""
     pages: dict[tuple[UUID, str], _Page] = {}
     lines = []
-    for id, key, model, began, prompt, completion, cost in _calls(sheet.tenant):
+    for id, key, model, began, prompt, completion, cost, latency in _calls(sheet.tenant):
         page = pages.get((key, model))
         if page is None or (page.until is not None and page.until <= began):
             page = pages[key, model] = _page(sheet, effective[key], model, began, at)
@@ -111,7 +111,7 @@ def _lines(sheet: Sheet, effective: Mapping[UUID, EffectivePolicy], at: datetime
         amounts = [used[place] for place in page.places]
         for bucket, amount in zip(page.ids, amounts, strict=True):
             sheet.spent[bucket] += amount
-        lines.append(_line(sheet.tenant, effective[key], id, model, began, page, amounts))
+        lines.append(_line(effective[key], id, model, (began, latency or 0), page, amounts))
         if len(lines) == _BLOCK:
             yield "".join(lines)
             lines.clear()
@@ -119,7 +119,16 @@ def _lines(sheet: Sheet, effective: Mapping[UUID, EffectivePolicy], at: datetime
 
 
 def _calls(tenant: Tenant) -> Iterator[Any]:
-    fields = "request_id", "api_key_id", "model", "created_at", "prompt_tokens", "completion_tokens", "cost"
+    fields = (
+        "request_id",
+        "api_key_id",
+        "model",
+        "created_at",
+        "prompt_tokens",
+        "completion_tokens",
+        "cost",
+        "latency_ms",
+    )
     yield from InferenceRequest.objects.for_tenant(tenant).order_by("created_at").values_list(*fields)
 
 
@@ -141,14 +150,16 @@ def _page(sheet: Sheet, effective: EffectivePolicy, model: str, began: datetime,
 
 
 def _line(
-    tenant: Tenant, effective: EffectivePolicy, id: str, model: str, began: datetime, page: _Page, amounts: list[Any]
+    effective: EffectivePolicy, id: str, model: str, when: tuple[datetime, int], page: _Page, amounts: list[Any]
 ) -> str:
-    scope, used, at = effective.scope, _array(amounts), began.isoformat()
+    """when: its beginning, and for how many milliseconds it ran."""
+    scope, used, (began, latency) = effective.scope, _array(amounts), when
     who = "\t".join(str(getattr(scope, f"{level}_id") or r"\N") for level in LEVELS)
+    stale, ended = began + timedelta(seconds=conf.RESERVATION_TTL), began + timedelta(milliseconds=latency)
     # No digest: how it was asked is not known, so nobody can ask alike.
     return (
-        f"{uuid7_at(began)}\t{tenant.pk}\t{id}\tsettled\t{page.buckets}\t{used}\t{used}\t{who}\t{model}\t\t{page.policies}"
-        f"\tf\tf\t{at}\t{(began + timedelta(seconds=conf.RESERVATION_TTL)).isoformat()}\t{at}\n"
+        f"{uuid7_at(began)}\t{scope.tenant_id}\t{id}\tsettled\t{page.buckets}\t{used}\t{used}\t{who}\t{model}\t\t"
+        f"{page.policies}\tf\tf\t{began.isoformat()}\t{stale.isoformat()}\t{ended.isoformat()}\n"
     )
 
 

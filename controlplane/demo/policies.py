@@ -179,7 +179,7 @@ _MONEY = (
 
 _RATES = (
     Plan(
-        _MARLOW, "One customer at a time", {
+        _MARLOW, "The pace of the counters", {
             "limits": [
                 {"metric": "requests", "window": "1m", "limit": 30, "per": "key"},
                 {"metric": "concurrent", "window": "none", "limit": 8},
