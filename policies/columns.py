@@ -11,6 +11,7 @@ from django.db.models.lookups import Exact, LessThanOrEqual
 
 from controlplane.core.constraints import TenantForeignKey
 from controlplane.core.ids import NIL
+from policies.periods import FIRST, LAST
 from policies.schemas import MAX_CONFIG_BYTES, SCHEMAS
 
 
@@ -104,6 +105,13 @@ def policy_constraints() -> list[models.BaseConstraint]:
             condition=Q(valid_from__isnull=True) | Q(valid_until__isnull=True) | Q(valid_until__gt=F("valid_from")),
             name="cp_policies_policy_ends_after_start",
             violation_error_message="This ends before it begins.",
+        ),
+        # Python cannot read a time beyond the years 1 to 9999, nor infinity: one such row would close the gate of its tenant.
+        DatabaseCheck(
+            condition=(Q(valid_from__isnull=True) | Q(valid_from__gte=FIRST, valid_from__lt=LAST))
+            & (Q(valid_until__isnull=True) | Q(valid_until__gte=FIRST, valid_until__lt=LAST)),
+            name="cp_policies_policy_within_calendar",
+            violation_error_message="A time lies in the years 2 to 9998.",
         ),
         DatabaseCheck(
             condition=Q(branch__isnull=True) | Q(app__isnull=False),

@@ -19,6 +19,7 @@ class PolicyError(ControlPlaneError):
         "reason_required": "Say why: this is kept in the audit log.",
         "reservation_ended": "This reservation has ended already. Nothing is held.",
         "scope_mismatch": "The app, branch or user given is not the one the key or branch belongs to. Leave it out.",
+        "time_out_of_range": "This time lies before the year 2 or after the year 9998. Give one in between.",
         "tenant_mismatch": "An object of another tenant was given, or this tenant cannot be seen here. Stay in one.",
         "policy_invalid": "A policy cannot be read, so everything it is about is refused. An administrator must repair it.",
         "version_unknown": "There is no such version of this policy. policy_history shows them.",

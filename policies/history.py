@@ -16,6 +16,7 @@ from auditing.directory import directory
 from controlplane.core.conf import conf
 from controlplane.core.ids import NIL, now
 from policies.errors import PolicyError
+from policies.periods import check_instant
 from policies.resolution import EffectivePolicy, StoredPolicy
 from policies.scope import Scope
 from tenants.models import APIKey, App, Branch, Tenant, User
@@ -140,9 +141,7 @@ def effective_at_epoch(
     catalog, the key and the tenant's zone are those of today. epoch: 0 = before the first policy; one that is not yet
     reached is the present. at: aware, None = now. Raises PolicyError as `Policy.objects.effective`.
     """
-    if at is not None and at.tzinfo is None:
-        raise ValueError("at has no time zone: give an aware datetime.")
-    scope, instant = Scope.of(tenant, app, branch, user, key), at or now()
+    scope, instant = Scope.of(tenant, app, branch, user, key), now() if at is None else check_instant(at)
     asked = {"app": scope.app_id, "branch": scope.branch_id, "user": scope.user_id, "key": scope.key_id}
     params: dict[str, Any] = {"tenant": scope.tenant_id, "epoch": epoch, "at": instant, "nil": NIL}
     with connections[conf.DATABASE].cursor() as cursor:

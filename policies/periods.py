@@ -14,9 +14,11 @@ from typing import Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from policies.errors import PolicyError
-from policies.windows import Period, offset_changes, window
+from policies.windows import FIRST, LAST, Period, check_instant, offset_changes, window
 
-__all__ = ("WEEKDAYS", "Period", "Schedule", "Window", "known_time_zone", "next_change", "window")
+__all__ = (
+    "FIRST", "LAST", "WEEKDAYS", "Period", "Schedule", "Window", "check_instant", "known_time_zone", "next_change", "window",
+)  # fmt: skip
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = timedelta(days=1)

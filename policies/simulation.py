@@ -21,6 +21,7 @@ from controlplane.core.conf import conf
 from policies.changes import Change, Shelf, as_stored, changed
 from policies.errors import PolicyError
 from policies.models import Policy
+from policies.periods import check_instant
 from policies.replaying import Merges, Outcome, Replay, Rulebook
 from policies.resolution import StoredPolicy
 from policies.samples import MOST_REQUESTS, Request, Sample
@@ -49,6 +50,8 @@ def simulate(
     that cannot be seen; ValidationError for a change that could not be saved.
     """
     tenant_id = tenant if isinstance(tenant, UUID) else tenant.pk
+    if at is not None:
+        check_instant(at)
     if any(request.scope.tenant_id != tenant_id for request in sample.requests):
         raise PolicyError("tenant_mismatch")
     with _read_only():

@@ -18,6 +18,7 @@ from django.db.models import Model
 from catalog.errors import ModelDisabled, UnknownModel
 from catalog.models import AIModel
 from policies.merging import FIELDS
+from policies.periods import FIRST, LAST
 from policies.schemas import SCHEMAS, Closed, ScheduleConfig, problems
 from tenants.models import APIKey, App, Branch, User
 
@@ -46,8 +47,7 @@ def _faults(policy: Policy, owners: _Owners) -> Iterator[Fault]:
         yield from _in_models(policy)
     if policy.schedule is not None:
         yield from _in_json("schedule", ScheduleConfig, policy.schedule)
-    if policy.valid_from and policy.valid_until and policy.valid_until <= policy.valid_from:
-        yield "valid_until", ValidationError("This ends before it begins. Choose a later end.", code="validity_empty")
+    yield from _in_validity(policy)
     if owners.types.get(policy.pk, policy.policy_type) != policy.policy_type:
         text = "The type of a policy is fixed once it is created. Create another policy."
         yield "policy_type", ValidationError(text, code="policy_type_frozen")
@@ -63,6 +63,19 @@ def _at(path: str, text: str, code: str) -> ValidationError:
     """A fault inside a JSON value. The path is also its parameter `path`, so Django formats the text: % is doubled."""
     told = f"{path}: {text}" if path else text
     return ValidationError(told.replace("%", "%%"), code=code, params={"path": path})
+
+
+def _in_validity(policy: Policy) -> Iterator[Fault]:
+    bounds = {name: at for name in ("valid_from", "valid_until") if (at := getattr(policy, name)) is not None}
+    for name, at in bounds.items():
+        if at.tzinfo is None:
+            yield name, ValidationError("Write a time with its zone, as 2026-12-31T00:00:00Z.", code="no_instant")
+            return
+        if not FIRST <= at < LAST:
+            text = "Write a time from the year 2 to 9998, or leave it empty: then there is no bound."
+            yield name, ValidationError(text, code="time_out_of_range")
+    if len(bounds) == 2 and bounds["valid_until"] <= bounds["valid_from"]:
+        yield "valid_until", ValidationError("This ends before it begins. Choose a later end.", code="validity_empty")
 
 
 def _in_flags(policy: Policy) -> Iterator[Fault]:

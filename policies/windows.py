@@ -21,6 +21,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GRID = {"1s": 1, "10s": 10, "1m": 60, "1h": 3_600, "hour": 3_600}
 _LOCAL = {"1d": "day", "day": "day", "week": "week", "month": "month"}
 _ENDLESS = ("total", "none")
+FIRST, LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Instants that can be told in every zone, with a day before and after them: FIRST <= at < LAST."""
 KINDS = (*_GRID, *_LOCAL, *_ENDLESS)
 _REMEMBERED = 10_000
 
@@ -43,6 +45,15 @@ class Period:
 
 _ALWAYS = Period(None, None, "")
 _last: dict[tuple[str, str, int], Period] = {}
+
+
+def check_instant(at: datetime) -> datetime:
+    """The instant, if policies can be asked about it. Raises ValueError without a zone, PolicyError("time_out_of_range")."""
+    if at.tzinfo is None:
+        raise ValueError("at has no time zone: give an aware datetime.")
+    if not FIRST <= at < LAST:
+        raise PolicyError("time_out_of_range", http_status=400)
+    return at
 
 
 def window(kind: str, zone: str, at: datetime, anchor: int = 1) -> Period:

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from controlplane.core.references import ReferenceField
+from policies.periods import FIRST, LAST
 from tenants.models import APIKey, APIKeySecret, App, Branch, Tenant, User
 
 MODES = ("read", "list", "write", "delete")
@@ -31,9 +32,12 @@ class Moment(forms.DateTimeInput):
     def format_value(self, value: Any) -> str | None:
         if isinstance(value, str):
             try:
-                value = forms.DateTimeField().to_python(value)
+                found = forms.DateTimeField().to_python(value)
             except ValidationError:
-                return cast(str, value)
+                return value
+            if found is not None and not FIRST <= found < LAST:
+                return value
+            value = found
         if not isinstance(value, datetime):
             return None
         text = value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
@@ -152,6 +156,12 @@ class QuestionForm(ScopeForm):
     mode = forms.ChoiceField(
         required=False, label="To do what with it", choices=[(mode, mode) for mode in MODES], initial="read"
     )
+
+    def clean_at(self) -> datetime | None:
+        at: datetime | None = self.cleaned_data["at"]
+        if at is not None and not FIRST <= at < LAST:
+            raise ValidationError("Write a time from the year 2 to 9998.", code="time_out_of_range")
+        return at
 
     def clean_mode(self) -> str:
         return self.cleaned_data["mode"] or "read"

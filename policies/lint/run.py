@@ -11,6 +11,7 @@ from policies.lint import merged, pairs, single
 from policies.lint.findings import Finding, Rule
 from policies.lint.ground import Ground
 from policies.models import Policy
+from policies.periods import check_instant
 from tenants.models import Tenant
 
 RULES: Sequence[Rule] = (
@@ -46,12 +47,12 @@ def lint(tenant: Tenant | UUID, changes: Iterable[Change] = (), at: datetime | N
     changes: as if they had been made; nothing is stored. at: from when on (aware), None = now; policies that have ended
     by then do not count. Exact: each rule merges the policies of every scope that has some, for every combination that
     applies at some time, and meets each list with every model. A handful of statements, whatever the number of policies.
-    Raises PolicyError("tenant_mismatch"), ValidationError for a change that could not be saved.
+    Raises PolicyError: tenant_mismatch, time_out_of_range; ValidationError for a change that could not be saved.
     """
     tenant_id = tenant if isinstance(tenant, UUID) else tenant.pk
     owner = Tenant.objects.filter(pk=tenant_id).first()
     if owner is None:
         raise PolicyError("tenant_mismatch")
     policies = Policy.objects.filter(tenant=owner).select_related("app", "branch", "user", "key")
-    ground = Ground.of(owner, changed(owner, policies, changes), at or now())
+    ground = Ground.of(owner, changed(owner, policies, changes), now() if at is None else check_instant(at))
     return sorted((finding for rule in RULES for finding in rule(ground)), key=Finding.order)

@@ -22,7 +22,7 @@ from policies.columns import ScheduleHolds, key_field, layer_field, policy_const
 from policies.errors import PolicyError
 from policies.history import put_back
 from policies.models.history import PolicyVersion
-from policies.periods import Schedule, Window
+from policies.periods import Schedule, Window, check_instant
 from policies.resolution import EffectivePolicy
 from policies.scope import Scope
 from tenants.models import APIKey, App, Branch, Tenant, User
@@ -152,9 +152,7 @@ class PolicyManager(_Manager["Policy"]):
 
 
 def _instant(at: datetime | None) -> datetime:
-    if at is not None and at.tzinfo is None:
-        raise ValueError("at has no time zone: give an aware datetime.")
-    return at or now()
+    return now() if at is None else check_instant(at)
 
 
 class Policy(models.Model):

@@ -647,3 +647,15 @@ def test_who_may_only_look_is_led_to_the_versions(client, acme, django_user_mode
     assert client.post(reverse(CHANGE, args=[policy.pk]), {"_review": "1"}).status_code == 403
     assert client.get(reverse(RESTORE, args=[policy.pk]), {"version": 1}).status_code == 403
     assert client.get(reverse(ADD)).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["valid_from", "valid_until"])
+@pytest.mark.parametrize("typed", ["0001-01-01 00:00:00+14:00", "9999-12-31 23:59-12:00", "9999-12-31T23:59:59.999"])
+def test_a_time_that_not_every_zone_can_tell_stays_as_it_was_typed(operator, acme, name, typed):
+    policy = acme.policy("token_caps", {"max_output_tokens": 5}, name="caps")
+
+    answer = press(operator, page_of(operator, policy), "_preview", **{name: typed})
+
+    assert answer.status_code == 422
+    assert "2 to 9998" in answer.content.decode()
+    assert Form(answer).sent[name] == [typed]

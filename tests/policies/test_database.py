@@ -10,6 +10,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.db.models import ProtectedError, QuerySet
 from django.db.utils import ProgrammingError
+from psycopg import sql
 
 from auditing.models import AuditLog
 from controlplane.core.ids import NIL, uuid7
@@ -55,6 +56,18 @@ def test_a_config_has_at_most_64_kib(policy):
 def test_a_policy_cannot_end_before_it_begins(policy):
     with refused("cp_policies_policy_ends_after_start"):
         force(policy, valid_from=SPRING, valid_until=SPRING)
+
+
+@pytest.mark.parametrize("column", ["valid_from", "valid_until"])
+@pytest.mark.parametrize(
+    "text", ["infinity", "-infinity", "0001-12-31Z", "9999-01-01Z", "10000-01-01Z", "0001-01-01Z BC"]
+)
+def test_a_time_that_python_cannot_tell_is_refused(policy, column, text):
+    with refused("cp_policies_policy_within_calendar"), connection.cursor() as cursor:
+        cursor.execute(
+            sql.SQL("UPDATE cp_policies_policy SET {} = %s WHERE id = %s").format(sql.Identifier(column)),
+            [text, policy.pk],
+        )
 
 
 def test_a_branch_needs_its_app(acme, policy):
@@ -235,6 +248,7 @@ CONSTRAINTS_BROKEN_HERE = {
     "cp_policies_policy_config_object",
     "cp_policies_policy_config_size",
     "cp_policies_policy_ends_after_start",
+    "cp_policies_policy_within_calendar",
     "cp_policies_policy_branch_needs_app",
     "cp_policies_policy_scope_not_nil",
     "cp_policies_policy_schedule_valid",

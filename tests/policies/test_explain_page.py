@@ -75,6 +75,15 @@ def ask(client, **asked):
     return client.get(reverse("admin:cp_policies_policy_explain"), asked)
 
 
+@pytest.mark.parametrize("at", ["0001-01-01 00:00:00+14:00", "9999-12-31T23:59:59.999", "9999-12-31 23:59-12:00"])
+@pytest.mark.parametrize("format", ["", "json"])
+def test_a_time_that_not_every_zone_can_tell_is_refused_in_words(operator, world, at, format):
+    answer = ask(operator, tenant="acme", app="chat", model="gpt-4o", at=at, format=format)
+
+    assert answer.status_code == 422
+    assert "2 to 9998" in answer.content.decode()
+
+
 def refused(answer):
     """What is said at each field of a question that could not be asked."""
     assert answer.status_code == 422

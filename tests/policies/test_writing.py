@@ -1,12 +1,17 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from django.core.exceptions import ValidationError
 
 from catalog.models import AIModel, ModelAlias
+from policies.errors import PolicyError
+from policies.history import effective_at_epoch
+from policies.lint import lint
 from policies.models import Policy
+from policies.periods import FIRST, LAST
+from policies.simulation import Sample, simulate
 from tests.policies.world import make_models
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -106,6 +111,46 @@ def test_a_fitting_flag_is_taken(acme, policy_type, flags):
 
 def test_a_validity_that_is_empty_is_refused(acme):
     assert faults(new(acme, valid_from=NOON, valid_until=NOON)) == {"valid_until": ["validity_empty"]}
+
+
+@pytest.mark.parametrize(
+    ("at", "code"),
+    [
+        (datetime(2026, 3, 10, 12), "no_instant"),  # noqa: DTZ001  which is the point
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))), "time_out_of_range"),
+        (datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12))), "time_out_of_range"),
+        (datetime(1, 12, 31, tzinfo=UTC), "time_out_of_range"),
+        (datetime.max.replace(tzinfo=UTC), "time_out_of_range"),
+    ],
+)
+@pytest.mark.parametrize("name", ["valid_from", "valid_until"])
+def test_a_time_that_not_every_zone_can_tell_is_refused(acme, name, at, code):
+    assert faults(new(acme, **{name: at})) == {name: [code]}
+
+
+def test_the_first_and_the_last_time_are_taken_and_asked_about(acme):
+    policy = acme.policy(valid_from=FIRST, valid_until=LAST - timedelta(microseconds=1))
+
+    for at in (FIRST, NOON, LAST - timedelta(microseconds=2)):
+        assert acme.effective(at=at).applicable == (policy.pk,)
+
+
+@pytest.mark.parametrize("at", [FIRST - timedelta(microseconds=1), LAST, datetime.min.replace(tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda tenant, at: Policy.objects.effective(tenant, at=at),
+        lambda tenant, at: Policy.objects.applicable(tenant, at=at),
+        lambda tenant, at: effective_at_epoch(tenant, 0, at=at),
+        lambda tenant, at: simulate(tenant, [], Sample.of([]), at=at),
+        lambda tenant, at: lint(tenant, at=at),
+    ],
+)
+def test_a_time_that_not_every_zone_can_tell_is_not_asked_about(acme, ask, at):
+    with pytest.raises(PolicyError) as caught:
+        ask(acme.tenant, at)
+
+    assert caught.value.code == "time_out_of_range"
 
 
 def test_a_schedule_is_checked(acme):
