@@ -59,9 +59,11 @@ class StoredPolicy:
         except PolicyError:
             # A zone that this machine lacks: it cannot be told whether the policy applies, so its type refuses.
             parsed, valid = None, False
-        row = Row(
-            id_, layer, priority, policy_type, json.loads(config), frozenset(overridable), frozenset(final), version
-        )
+        try:
+            said = json.loads(config)
+        except (ValueError, RecursionError):  # so it is not valid, and nobody asks
+            said = {}
+        row = Row(id_, layer, priority, policy_type, said, frozenset(overridable), frozenset(final), version)
         bounded = start or end or parsed
         return cls(row, Window(start, end, parsed) if bounded else ALWAYS, valid, name, message)
 

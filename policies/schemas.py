@@ -18,6 +18,9 @@ from pydantic_core import PydanticCustomError
 from policies.periods import known_time_zone
 
 MAX_CONFIG_BYTES = 65_536
+MAX_DEPTH = 64
+"""Objects and lists within each other, of a document that holds configs too. Far more could be written than be read again:
+that ends with the stack of whoever reads."""
 _PART = r"[A-Za-z0-9._:@+*?\[\]-]"
 _PLAIN = r"[A-Za-z0-9._:@+\[\]-]"
 _PATTERN = rf"^[A-Za-z0-9@*?]{_PART}*(/{_PART}+)*$"
@@ -225,7 +228,23 @@ SCHEMAS: Mapping[str, type[Closed]] = {
 @lru_cache(maxsize=20_000)
 def stored_config_is_valid(policy_type: str, text: str) -> bool:
     """Whether a config read back from the database still fits its schema. Remembered by its text, so never stale."""
-    return next(problems(SCHEMAS[policy_type], json.loads(text)), None) is None
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError):  # numbers and depths that only PostgreSQL takes
+        return False
+    return next(problems(SCHEMAS[policy_type], config), None) is None
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        lists = [
+            one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list | tuple)
+        ]
+        level = [item for items in lists for item in items]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list | tuple) for one in level)
 
 
 def problems(schema: type[Closed], value: Any, max_bytes: int = MAX_CONFIG_BYTES) -> Iterator[tuple[str, str, str]]:
@@ -238,6 +257,9 @@ def problems(schema: type[Closed], value: Any, max_bytes: int = MAX_CONFIG_BYTES
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError):
         yield "", "not_json", "This is no JSON: NaN, Infinity, half characters and objects of Python cannot be stored"
+        return
+    if _is_deep(value):
+        yield "", "too_deep", f"At most {MAX_DEPTH} objects and lists may lie within each other"
         return
     if _NUL.search(text):
         yield "", "null_character", "PostgreSQL cannot store the character U+0000"

@@ -354,3 +354,15 @@ def test_an_empty_policy_of_every_type_merges_to_nothing(acme, policy_type):
     acme.policy(policy_type)
 
     assert acme.effective().values == {}
+
+
+def test_a_number_that_python_cannot_read_closes_its_type_and_no_other(acme):
+    policy = acme.policy("token_caps", {"max_output_tokens": 5})
+    with connection.cursor() as cursor:
+        text = '{"max_output_tokens": 1' + "0" * 5000 + "}"
+        cursor.execute("UPDATE cp_policies_policy SET config = %s::jsonb WHERE id = %s", [text, policy.pk])
+
+    effective = acme.effective()
+
+    assert (effective.check_tokens(1).reason, effective.check_tokens(1).by) == ("policy_invalid", policy.pk)
+    assert effective.decide_storage("s3://a/b", "read").reason == "storage_default_deny"

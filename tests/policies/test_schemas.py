@@ -12,6 +12,13 @@ MONTHLY = {"window": "month", "limit": "50.00"}
 PII = {"stages": ["input"]}
 
 
+def nested(depth: int) -> dict:
+    found: dict = {}
+    for _ in range(depth - 1):
+        found = {"x": found}
+    return found
+
+
 def codes(policy_type: str, config: object) -> list[tuple[str, str]]:
     return [(path, code) for path, code, _ in problems(SCHEMAS[policy_type], config)]
 
@@ -146,10 +153,21 @@ def test_the_same_rule_with_its_modes_in_another_order_is_a_duplicate():
         ({"x": "\ud800"}, "not_json"),
         ({"x": "a\x00"}, "null_character"),
         ({"x": "x" * 65_536}, "config_too_large"),
+        (nested(62), "too_deep"),
+        (nested(400), "too_deep"),
     ],
 )
 def test_what_the_database_cannot_store_is_refused_before(free, code):
     assert codes("guardrail", {"guardrails": {"pii": PII | {"config": free}}}) == [("", code)]
+
+
+def test_a_config_as_deep_as_may_be_is_taken():
+    assert codes("guardrail", {"guardrails": {"pii": PII | {"config": nested(61)}}}) == []
+
+
+@pytest.mark.parametrize("text", ['{"x": 1' + "0" * 5000 + "}", '{"x": ' * 30_000 + "1" + "}" * 30_000])
+def test_a_stored_config_that_python_cannot_read_does_not_fit(text):
+    assert not stored_config_is_valid("model_access", text)
 
 
 def test_a_backslash_before_u0000_is_plain_text():
