@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
@@ -87,11 +86,3 @@ def cost(value: Decimal | None) -> SafeString:
     """US dollars; None is "unpriced", never zero."""
     text = "unpriced" if value is None else dollars(value)
     return format_html('<span class="cp-num {}">{}</span>', "cp-quiet" if value is None else "", text)
-
-
-def facts(pairs: list[tuple[str, Any]]) -> SafeString:
-    """A list of names and values."""
-    rows = [
-        format_html("<dt>{}</dt><dd>{}</dd>", name, NOTHING if value in (None, "") else value) for name, value in pairs
-    ]
-    return format_html('<dl class="cp-kv">{}</dl>', SafeString("").join(rows))
