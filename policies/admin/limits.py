@@ -169,7 +169,7 @@ class LimitBucketAdmin(BigTableAdmin):
     def remaining(self, row: LimitBucket) -> str:
         return display.number(None) if row.left is None else _number(row, row.left)
 
-    @admin.display(description="Resets, in the tenant's zone")
+    @admin.display(description="Resets, local")
     def begins_anew(self, row: LimitBucket) -> str:
         return resets(row.ends_at, row.tenant.time_zone)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
@@ -91,6 +91,9 @@ class PolicyAdmin(WritableModelAdmin):
             preview=_scopes,
         ),
     )
+
+    class Media:
+        css: ClassVar[dict[str, Any]] = {"all": ["cp_policies/policies.css"]}
 
     def get_urls(self) -> list[Any]:
         return [*explaining.urls(self), *simulating.urls(self), *history.urls(self), *super().get_urls()]
