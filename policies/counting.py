@@ -20,6 +20,8 @@ from policies.windows import window
 METRICS = ("requests", "input_tokens", "output_tokens", "total_tokens", "concurrent", "cost")
 LEVELS = {"app": 2, "branch": 4, "user": 8, "key": 16}
 """What an owner may consist of, with its bit of the layer."""
+MOST = 10**15
+"""Of one call: a thousand of them fit into a counter."""
 _ZERO = Decimal(0)
 _REMEMBERED = 500
 
@@ -29,7 +31,7 @@ class Amounts:
     """What a call asks for, at worst, or what it used. cost: US dollars. None = not known, which is never zero.
 
     total_tokens: None = the sum of the other two, where both are known. Raises PolicyError("amount_invalid") for what is
-    negative or no number.
+    negative, over MOST, or no int; or no Decimal, for the cost.
     """
 
     requests: int = 1
@@ -41,9 +43,10 @@ class Amounts:
 
     def __post_init__(self) -> None:
         counts = (self.requests, self.input_tokens, self.output_tokens, self.total_tokens, self.concurrent)
-        if any(count is not None and count < 0 for count in counts):
+        if any(count is not None and not (type(count) is int and 0 <= count <= MOST) for count in counts):
             raise PolicyError("amount_invalid")
-        if self.cost is not None and not (self.cost.is_finite() and self.cost >= 0):
+        cost = self.cost
+        if cost is not None and not (isinstance(cost, Decimal) and cost.is_finite() and 0 <= cost <= MOST):
             raise PolicyError("amount_invalid")
         if self.total_tokens is None and self.input_tokens is not None and self.output_tokens is not None:
             object.__setattr__(self, "total_tokens", self.input_tokens + self.output_tokens)

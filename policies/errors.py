@@ -12,11 +12,12 @@ class PolicyError(ControlPlaneError):
 
     http_status = 403
     messages: ClassVar[dict[str, str]] = {
-        "amount_invalid": "An amount to count is negative or no number. Give what the call uses, or None if unknown.",
+        "amount_invalid": "An amount to count is negative, no number or too large. Give ints and a Decimal, None if unknown.",
         "amount_unknown": "A limit counts something of which this call has no upper bound. Give the tokens and a price.",
         "idempotency_conflict": "This request id was used for another request. Give each request an id of its own.",
         "limits_unavailable": "The counters of a limit cannot be had. Try again in a second.",
         "reason_required": "Say why: this is kept in the audit log.",
+        "request_id_invalid": "A request id has 1 to 200 characters of Unicode text without NUL. Give another one.",
         "reservation_ended": "This reservation has ended already. Nothing is held.",
         "scope_mismatch": "The app, branch or user given is not the one the key or branch belongs to. Leave it out.",
         "time_out_of_range": "This time lies before the year 2 or after the year 9998. Give one in between.",
@@ -27,5 +28,6 @@ class PolicyError(ControlPlaneError):
         "document_unreadable": "This is no JSON document of policies. policy_export writes one.",
         "plan_refused": "Some policies of the document do not fit, so nothing was written. Repair them first.",
         "plan_stale": "Policies were changed since the plan was made, so nothing was written. Plan again.",
+        "ttl_invalid": "A reservation is kept for a timedelta of more than 0 and at most 24 hours. Give one, or None.",
         "unknown_time_zone": "This machine does not know the time zone. Use an IANA name such as Europe/Berlin.",
     }

@@ -25,6 +25,7 @@ from controlplane.core.ids import now
 from policies import notices, sweeping
 from policies.counting import Amounts, Threshold
 from policies.errors import PolicyError
+from policies.periods import check_instant
 from policies.reserving import Answer, Asked, Level, ask, insert, open_windows, reserving
 from policies.resolution import EffectivePolicy
 from policies.settling import Ended, expiring, releasing, settling
@@ -97,10 +98,11 @@ def reserve(
 
     model: canonical id. amounts: what the call uses at most. request_id: unique in the tenant, at most 200 characters;
     the same one, asked alike, is held once and answered alike. ttl: how long until its maker is taken for gone; None =
-    RESERVATION_TTL. Raises PolicyError: idempotency_conflict, policy_invalid, amount_unknown, limits_unavailable.
+    RESERVATION_TTL. Raises PolicyError: idempotency_conflict, policy_invalid, amount_unknown, limits_unavailable,
+    request_id_invalid, ttl_invalid, time_out_of_range.
     """
     alias = using or conf.DATABASE
-    asked = ask(effective, model, amounts, request_id, at=at or now(), ttl=ttl)
+    asked = ask(effective, model, amounts, request_id, at=now() if at is None else check_instant(at), ttl=ttl)
     if asked.counters:
         open_windows(alias, asked)
         return conclude(asked, reserving(asked).send(alias), using=alias)

@@ -22,8 +22,10 @@ from controlplane.core.conf import conf
 from controlplane.core.ids import uuid7
 from controlplane.core.statements import Statement, fetch, plain
 from policies.counting import LEVELS, Amounts, Counter, Threshold, counters
+from policies.errors import PolicyError
 from policies.resolution import EffectivePolicy
 from policies.scope import Scope
+from policies.settling import check_request_id
 from tenants.apart import apart
 
 # NO KEY UPDATE and not UPDATE: a row of LimitAlert that points at a bucket need not wait. The limits come back into the row
@@ -70,6 +72,9 @@ RETURNING id
 _REMEMBERED = 100_000
 _open: dict[tuple[UUID, str], None] = {}
 """Buckets that this process knows to be there. One that is gone all the same is missed, and opened again."""
+
+
+LONGEST = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +141,12 @@ def ask(
 ) -> Asked:
     """What a call of `model` (canonical id) would hold of its counters. amounts: its upper bound.
 
-    ttl: None = RESERVATION_TTL, at least twice the timeout of the routing policies. Raises PolicyError as `counters`.
+    ttl: None = RESERVATION_TTL, at least twice the timeout of the routing policies. Raises PolicyError as `counters`, and
+    request_id_invalid, ttl_invalid.
     """
+    check_request_id(request_id)
+    if ttl is not None and not (isinstance(ttl, timedelta) and timedelta(0) < ttl <= LONGEST):
+        raise PolicyError("ttl_invalid", http_status=400)
     if ttl is None:
         timeout = effective.merged.values.get("routing", {}).get("timeout_ms", 0)
         ttl = max(timedelta(seconds=conf.RESERVATION_TTL), 2 * timedelta(milliseconds=timeout))

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from controlplane.core.statements import Statement, plain
 from policies.counting import Amounts
+from policies.errors import PolicyError
 
 # Each lock is in a CTE of its own, and the second one depends on all of the first: so buckets are locked by id, then the
 # reservation. Its counters never change, so they may be read before; its state is what the lock found, not what the
@@ -119,6 +120,13 @@ class Ended:
     spent: dict[UUID, Decimal]
 
 
+def check_request_id(request_id: str) -> None:
+    """Raises PolicyError("request_id_invalid") for what no reservation can be kept under."""
+    fits = isinstance(request_id, str) and 0 < len(request_id) <= 200 and "\x00" not in request_id
+    if not (fits and (request_id.isascii() or request_id.encode("utf-8", "replace").decode() == request_id)):
+        raise PolicyError("request_id_invalid", http_status=400)
+
+
 def settling(tenant_id: UUID, request_id: str, actual: Amounts, at: datetime) -> Statement[Ended | None]:
     """Charge what was used to the counters of the reserve, whatever was edited since; an expired one too.
 
@@ -150,6 +158,7 @@ def correcting(tenant_id: UUID, request_id: str, actual: Amounts) -> Statement[E
 def _ending(
     tenant_id: UUID, request_id: str, used: Amounts, at: datetime, state: str, out_of: Sequence[str]
 ) -> Statement[Ended | None]:
+    check_request_id(request_id)
     params = (
         tenant_id, request_id, tenant_id, tenant_id, request_id, [*out_of], plain(at if state == "expired" else None),
         *(plain(used.of(metric)) for metric in _USED), state, at, state == "settled",

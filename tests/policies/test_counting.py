@@ -148,9 +148,15 @@ def test_what_is_not_known_is_refused_under_a_hard_limit_and_counted_as_nothing_
 
 
 @pytest.mark.parametrize(
-    "given", [{"cost": Decimal("-1")}, {"cost": Decimal("NaN")}, {"input_tokens": -1}, {"requests": -1}]
-)
-def test_an_amount_is_a_number_of_at_least_0(given):
+    "given",
+    [
+        {"cost": Decimal("-1")}, {"cost": Decimal("NaN")}, {"cost": Decimal("sNaN")}, {"cost": Decimal("Infinity")},
+        {"cost": 5}, {"cost": 0.1}, {"cost": "1"}, {"cost": Decimal(10**15 + 1)}, {"input_tokens": -1}, {"requests": -1},
+        {"requests": 1.5}, {"requests": True}, {"total_tokens": float("nan")}, {"output_tokens": "5"}, {"input_tokens": []},
+        {"concurrent": Decimal("sNaN")}, {"concurrent": None, "total_tokens": 2**70},
+    ],
+)  # fmt: skip
+def test_an_amount_is_a_number_of_at_least_0_that_a_counter_holds(given):
     with pytest.raises(PolicyError) as refused:
         Amounts(**given)
 

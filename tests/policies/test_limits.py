@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from django.db.models import QuerySet
@@ -44,6 +45,39 @@ def test_nothing_is_held_where_nothing_is_limited(acme):
     assert held.id is None
     assert limits.settle(held, CALL) is None
     assert not Reservation.objects.exists()
+
+
+GARBAGE = ["", "x" * 201, "a\x00b", "\ud800", None, 5, b"r", [], uuid4()]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_what_is_no_request_id_is_refused_by_every_door(acme, garbage):
+    acme.policy("budget", budget())
+    held = hold(acme)
+    doors = [
+        lambda: hold(acme, garbage),
+        lambda: limits.release(acme.tenant.pk, garbage),
+        lambda: limits.expire(acme.tenant.pk, garbage),
+        lambda: limits.settle_request(acme.tenant.pk, garbage, CALL),
+    ]
+
+    for door in doors:
+        with pytest.raises(PolicyError) as caught:
+            door()
+        assert caught.value.code == "request_id_invalid"
+    assert limits.release(acme.tenant.pk, held.asked.request_id).changed
+
+
+@pytest.mark.parametrize(
+    "ttl", [5, timedelta(0), timedelta(-1), timedelta.max, timedelta(days=1, microseconds=1), "1h"]
+)
+def test_what_is_no_time_to_live_is_refused(acme, ttl):
+    acme.policy("budget", budget())
+
+    with pytest.raises(PolicyError) as caught:
+        limits.reserve(acme.effective(), "openai/gpt-4o", CALL, "r1", ttl=ttl)
+
+    assert caught.value.code == "ttl_invalid"
 
 
 def test_a_reservation_holds_the_upper_bound_on_every_counter(acme):
