@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -288,11 +288,11 @@ def _fact(end: End) -> dict[str, Any]:
     return {
         "status": end.status,
         **counted(end.usage),
-        "other_units": small_object("other_units", getattr(end.usage, "other_units", None), 4096),
+        "other_units": _units(end.usage),
         "latency_ms": count("latency_ms", end.latency_ms),
         "ttft_ms": count("ttft_ms", end.ttft_ms),
-        "error_code": clean(end.error_code)[:64],
-        "error": clean(end.error)[:2000],
+        "error_code": clean(str(end.error_code))[:64],
+        "error": clean(str(end.error))[:2000],
     }
 
 
@@ -301,6 +301,19 @@ def counted(usage: object) -> dict[str, int | None]:
     tokens = {name: count(name, getattr(usage, name, None)) for name in TOKENS}
     check_parts(tokens)
     return tokens
+
+
+def checked(usage: object) -> None:
+    """Raises InvalidRow for a usage that no fact can tell."""
+    counted(usage)
+    _units(usage)
+
+
+def _units(usage: object) -> dict[str, object] | None:
+    units = getattr(usage, "other_units", None)
+    if units is not None and not isinstance(units, Mapping):
+        raise InvalidRow(message=f"other_units is {type(units).__name__}: give amounts by name, or None.")
+    return small_object("other_units", units, 4096)
 
 
 def _zone(tenant_id: UUID) -> str:

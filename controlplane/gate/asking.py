@@ -44,6 +44,8 @@ class Asked:
         for name in ("environment", "scope", "region"):
             if not isinstance(getattr(self, name), str | None):
                 raise _bad(name, "text, or None")
+        if not isinstance(self.stream, bool):
+            raise _bad("stream", "True or False")
         if not (isinstance(self.deadline, timedelta) and timedelta(0) < self.deadline <= LONGEST):
             raise _bad("deadline", "a timedelta of more than 0 and at most 24 hours")
         if not (isinstance(self.units, Mapping) and all(isinstance(name, str) for name in self.units)):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from django.db import DatabaseError, InterfaceError
 
-from auditing.lifecycle import Reported, counted
+from auditing.lifecycle import Reported, checked
 from controlplane.core.errors import ControlPlaneError
 from controlplane.gate import phases, refusing
 from controlplane.gate.asking import Asked
@@ -50,7 +50,7 @@ class Call:
         Raises auditing.errors.InvalidRow for counts that no call has; the call is then recorded as failed.
         """
         reported = Reported(**counts)
-        counted(reported)
+        checked(reported)
         self.reported = reported
 
     def first_token(self) -> None:
@@ -72,16 +72,22 @@ class Call:
         """The guardrail `name` stopped the call: it is recorded as failed, at the price of what was used so far, and
         Denied(guardrail_blocked) is raised."""
         grant = self.grant
-        denied = refusing.of_guardrail(grant.effective, name)
+        denied = refusing.of_guardrail(grant.effective, str(name)[:64])
         self.over = True
         with _kept(grant):
             grant.fail(denied.message, "guardrail_blocked", self.reported, billable=self.reported is not None)
         refusing.refuse(denied, grant.key, grant.asked.model)
 
     def _fail(self, error: object) -> None:
-        said = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
         with _kept(self.grant):
-            self.grant.fail(said, usage=self.reported)
+            self.grant.fail(_words(error), usage=self.reported)
+
+
+def _words(error: object) -> str:
+    try:
+        return f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
+    except Exception:  # what the body raised matters more than that it cannot be told
+        return type(error).__name__
 
 
 def authorize(

@@ -111,6 +111,36 @@ def test_usage_that_cannot_be_is_an_error_of_the_body_and_the_call_is_recorded_a
     assert InFlightRequest.objects.count() == 0
 
 
+@pytest.mark.parametrize("units", [5, "images", [], [1], b"x", {"images": "x" * 5000}])
+def test_units_that_cannot_be_are_an_error_of_the_body_too(token, units):
+    with pytest.raises(InvalidRow, match="other_units"), gate.call(token, model="gpt-4o") as call:
+        call.usage(prompt_tokens=1, other_units=units)
+
+    assert [fact.status for fact in facts()] == ["failed"]
+    assert InFlightRequest.objects.count() == 0
+
+
+@pytest.mark.parametrize("error", [None, 5, b"x", ["no answer"], {"error": "no answer"}])
+def test_whatever_a_caller_calls_the_error_is_recorded(token, error):
+    with gate.call(token, model="gpt-4o") as call:
+        call.retry(error=error)
+    grant = gate.authorize(token, model="gpt-4o")
+    grant.fail(error, error)
+
+    assert [fact.status for fact in facts()] == ["failed", "completed", "failed"]
+
+
+def test_an_exception_that_cannot_be_told_goes_on_and_is_recorded(token):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    with pytest.raises(Mute), gate.call(token, model="gpt-4o"):
+        raise Mute
+
+    assert [(fact.status, fact.error) for fact in facts()] == [("failed", "Mute")]
+
+
 @pytest.mark.parametrize("text", ["a\x00b", "lone \ud800", "x" * 100_000, "日本 😀"])
 def test_any_words_of_an_exception_are_recorded(token, text):
     with pytest.raises(ProviderDown), gate.call(token, model="gpt-4o"):

@@ -55,6 +55,19 @@ def test_a_guardrail_that_stops_a_call_is_a_refusal_with_its_policy(issued, toke
     assert counters() == {"cost": (0, 0)}
 
 
+@pytest.mark.parametrize("name", [None, 5, [], {"a": 1}, b"pii", "x" * 100_000, "a\x00b", "\ud800"])
+def test_whatever_a_guardrail_is_called_the_call_is_stopped(issued, token, price, name):
+    budget(issued, 10)
+
+    with pytest.raises(gate.Denied) as caught, gate.call(token, model="gpt-4o") as call:
+        call.block(name)
+
+    assert caught.value.code == "guardrail_blocked"
+    assert len(caught.value.message) < 500
+    assert [(fact.status, fact.error_code) for fact in facts()] == [("failed", "guardrail_blocked")]
+    assert counters() == {"cost": (0, 0)}
+
+
 def test_an_answer_that_a_guardrail_stops_is_paid(issued, token, price):
     budget(issued, 10)
 
@@ -239,6 +252,7 @@ def test_garbage_is_no_region_that_is_allowed(issued, token, region):
         {"input_tokens": -1}, {"input_tokens": True}, {"input_tokens": 1.5}, {"input_tokens": "5"}, {"input_tokens": 2**31},
         {"max_output_tokens": -1}, {"max_output_tokens": float("nan")}, {"max_output_tokens": []},
         {"environment": 5}, {"scope": ["chat"]}, {"region": b"eu"}, {"region": {}},
+        {"stream": None}, {"stream": 1}, {"stream": "yes"},
         {"deadline": 5}, {"deadline": None}, {"units": 5}, {"units": {5: 1}}, {"units": [("n", 1)]},
     ],
 )  # fmt: skip
