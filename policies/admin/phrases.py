@@ -43,7 +43,7 @@ def limit_words(entry: Mapping[str, Any]) -> str:
     """A limit as in "$50.00 a month, of each user, soft; openai/* only; alert at 80 %"."""
     window, metric = entry["window"], entry.get("metric", "cost")
     amount, money = f"{Decimal(entry['limit']):,f}", metric == "cost"
-    amount = f"${amount}" if money else f"{amount} {METRICS.get(metric, metric.replace('_', ' '))}"
+    amount = f"${_cents(amount)}" if money else f"{amount} {METRICS.get(metric, metric.replace('_', ' '))}"
     span = {"total": " in all", "none": " at once"}.get(window, f" a {window}" if money else f" in {window}")
     whose = f", for each {entry['per']}" if entry.get("per", "scope") != "scope" else ""
     mode = entry.get("mode", "hard")
@@ -53,6 +53,11 @@ def limit_words(entry: Mapping[str, Any]) -> str:
     if entry.get("alert_at"):
         parts.append("alert at " + ", ".join(f"{share:.0%}" for share in entry["alert_at"]))
     return "; ".join(parts)
+
+
+def _cents(amount: str) -> str:
+    """0.50 and not 0.5; whole dollars and what is smaller than a cent stay as they are."""
+    return amount + "0" if amount[-2:-1] == "." else amount
 
 
 def measured(metric: str, amount: str | Decimal) -> str:

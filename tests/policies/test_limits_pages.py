@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from auditing.models import AuditLog
 from controlplane.core.ids import now
+from policies.admin.phrases import limit_words
 from policies.limits import Amounts, reserve, settle
 from policies.models import LimitAlert, LimitBucket, Reservation
 from tests.admin_rows import Page
@@ -57,6 +58,20 @@ def rows(answer):
 def text_of(answer):
     assert (answer.status_code, Page(answer).faults) == (200, [])
     return answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("0.5", "$0.50 a day"),
+        ("0.50", "$0.50 a day"),
+        ("110", "$110 a day"),
+        ("1250.5", "$1,250.50 a day"),
+        ("0.005", "$0.005 a day"),
+    ],
+)
+def test_a_limit_in_dollars_has_both_digits_of_its_cents(limit, words):
+    assert limit_words({"window": "day", "limit": limit}) == words
 
 
 def test_the_list_says_whose_limit_it_is_and_how_much_is_left(operator, used):
