@@ -75,8 +75,9 @@ def test_the_first_five_minutes_are_as_the_page_says(demo, client, monkeypatch):
 
     reader.follow("docs/five-minutes.md")
 
-    listed, explained = reader.said[2:]
+    listed, limited, explained = reader.said[2:]
     assert reader.names["token"][:21] in listed
+    assert "0.01" in limited
     assert "allowed" in explained
     client.force_login(User.objects.create_superuser("kim@example.org"))
     dashboard = client.get(reverse("controlplane:dashboard"), {"tenant": "acme", "window": "24h"})
