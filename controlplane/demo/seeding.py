@@ -17,7 +17,7 @@ from controlplane.core.conf import conf
 from controlplane.core.ids import PLATFORM
 from controlplane.demo import catalog, counters, policies, tenancy, traffic
 from policies.limits import Asked
-from policies.models import Policy
+from policies.models import Policy, Reservation
 from tenants.models import APIKey, App, Branch, Tenant, User
 
 SEEDED, REMOVED = "demo.seeded", "demo.removed"
@@ -78,12 +78,16 @@ def seed(at: datetime, progress: Callable[[int], None] | None = None) -> Made:
 
 
 def remove(reason: str = REASON) -> list[str]:
-    """Delete the demo's tenants softly; the log keeps its facts, the catalog its models. Returns their slugs."""
+    """Delete the demo's tenants softly, and give back what their calls hold. Returns their slugs.
+
+    The log keeps its facts, the counters what was spent, the catalog its models.
+    """
     with audit_context(actor=command_actor("seed_demo"), reason=reason):
         if _last_event() != SEEDED:
             return []
         tenants = list(Tenant.objects.present().filter(slug__in=TENANTS).order_by("slug"))
         for tenant in tenants:
+            Reservation.objects.for_tenant(tenant).release(reason)
             tenant.delete(reason)
         AuditLog.objects.record(REMOVED, details={"tenants": [tenant.slug for tenant in tenants]})
     return [tenant.slug for tenant in tenants]

@@ -189,6 +189,17 @@ def test_removing_deletes_its_tenants_softly_and_keeps_the_facts(demo):
     assert AuditLog.objects.filter(action="update", resource_type="cp_tenants_tenant", reason="demo data").count() == 3
 
 
+def test_removing_gives_back_what_calls_hold_and_keeps_what_was_spent(demo):
+    spent = set(LimitBucket.objects.values_list("key", "spent"))
+
+    seed_demo("--remove")
+
+    assert not Reservation.objects.open().exists()
+    assert not LimitBucket.objects.with_held().exists()
+    assert set(LimitBucket.objects.values_list("key", "spent")) == spent
+    assert limits.verify() == []
+
+
 def test_removing_twice_says_that_there_is_none(demo):
     seed_demo("--remove")
 
