@@ -158,7 +158,7 @@ _MONEY = (
         description="Everybody books at once. Ends by itself, and the usual day is back.",
     ),
     Plan(
-        _TAMARIND, "Kabir, a month", {"limits": [{"window": "month", "limit": "5.00", "per": "user"}]},
+        _TAMARIND, "Kabir, a month", {"limits": [{"window": "month", "limit": "6.00", "per": "user"}]},
         type="budget", app="concierge", user="kabir", message="Your month is spent. Meera can raise it.",
     ),
     Plan(

@@ -161,7 +161,7 @@ def test_the_calls_in_flight_hold_what_they_may_use(demo):
 
 
 def test_of_the_whole_demo_one_budget_is_nearly_spent_and_one_is(db):
-    seed_demo("--at", AT.isoformat())
+    seed_demo()
 
     shares = {}
     for bucket in LimitBucket.objects.filter(window="total"):
