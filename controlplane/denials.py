@@ -7,16 +7,19 @@ import threading
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, connections
 
 from auditing.models import AuditLog
 from auditing.redaction import redact_text
+from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
 from controlplane.core.ids import now
 from policies.resolution import Decision
+from tenants.apart import apart
 from tenants.verification import VerifiedKey
 
 logger = logging.getLogger(__name__)
@@ -120,12 +123,15 @@ def record(denied: Denied, key: VerifiedKey, model: str, at: datetime | None = N
         effective = denied.decision.effective
         details |= {"at": effective.at.isoformat(), "fingerprint": effective.fingerprint}
         details |= {"region": denied.decision.request.get("region"), "epoch": effective.epoch}
+    write = partial(
+        AuditLog.objects.record,
+        "gate.denied", tenant=key.tenant_id, app=key.app_id, branch=key.branch_id, user=key.user_id,
+        api_key=key.key_id, actor=key, outcome="denied", reason=denied.message, model=asked,
+        resource=("cp_policies_policy", denied.policy_id) if denied.policy_id else None,
+        details={name: value for name, value in details.items() if value is not None},
+    )  # fmt: skip
     try:
-        AuditLog.objects.record(
-            "gate.denied", tenant=key.tenant_id, app=key.app_id, branch=key.branch_id, user=key.user_id,
-            api_key=key.key_id, actor=key, outcome="denied", reason=denied.message, model=asked,
-            resource=("cp_policies_policy", denied.policy_id) if denied.policy_id else None,
-            details={name: value for name, value in details.items() if value is not None},
-        )  # fmt: skip
-    except (OperationalError, InterfaceError) as error:
+        # The refusal is raised, and undoes the transaction that it is raised through.
+        apart(write) if connections[conf.DATABASE].in_atomic_block else write()
+    except (DatabaseError, InterfaceError) as error:
         logger.error("a denial was not recorded: %s", error, extra={"code": denied.code})

@@ -581,3 +581,14 @@ def test_the_app_of_another_tenant_is_another_app(acme_app, globex_app, model):
         pass
 
     assert [(fact.tenant_id, fact.app_id) for fact in facts()] == [(globex_app.tenant_id, globex_app.pk)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refusal_is_recorded_though_the_transaction_it_is_raised_through_is_undone(acme_app, model):
+    issued = issue(acme_app)
+    rule = policy(issued, {"deny": ["*"]})
+
+    with pytest.raises(gate.Denied), transaction.atomic():
+        gate.authorize(issued.token, model="gpt-4o")
+
+    assert [(event.resource_id, event.details["code"]) for event in events()] == [(str(rule.pk), "model_denied")]
