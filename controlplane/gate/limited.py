@@ -22,6 +22,7 @@ _METRICS = {
 }  # fmt: skip
 _WINDOWS = {"1s": "second", "10s": "10 seconds", "1m": "minute", "1h": "hour", "1d": "day"}
 _ONE = re.compile(r"\b(call|token|dollar)s\b")
+_TOLD = 5
 _SOON = 1
 """Seconds after which a call that waits for another one to end may try again."""
 
@@ -133,7 +134,7 @@ def _message(effective: EffectivePolicy, level: Level, rule: Threshold, owner: s
         unit = _ONE.sub(r"\1", unit)
     window = _WINDOWS.get(counter.window, counter.window)
     per = "" if counter.window == "none" else " in all" if counter.window == "total" else f" per {window}"
-    of = "" if counter.models is None else f" with {', '.join(counter.models)}"
+    of = "" if counter.models is None else f" with {_some(counter.models)}"
     limit, used, held, asked = map(_shown, (rule.limit, level.spent, level.reserved, counter.amount))
     what = "budget" if counter.kind == "budget" else "limit"
     said = (
@@ -142,6 +143,12 @@ def _message(effective: EffectivePolicy, level: Level, rule: Threshold, owner: s
     )
     own, by = own_words(effective, rule.policy_id), said_by(effective, rule.policy_id)
     return f"{own}{said}{_until(counter, effective.time_zone)}{by}"
+
+
+def _some(models: tuple[str, ...]) -> str:
+    """Not all of them: a limit may name 64 patterns of 265 characters."""
+    more = len(models) - _TOLD
+    return ", ".join(models[:_TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def _until(counter: Counter, zone: str) -> str:

@@ -600,3 +600,12 @@ def test_of_many_with_one_request_id_one_holds(issued, token, price):
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["DuplicateRequest"] * 5 + ["Grant"]
     assert counters() == {"cost": (0, WORST)}
+
+
+def test_a_message_names_some_of_many_models(issued, token, price):
+    budget(issued, "0", models=[f"gpt-4o*{'x' * n}" for n in range(1, 60)] + ["gpt-4o"])
+
+    denied = refused(token)
+
+    assert "gpt-4o, gpt-4o*x, gpt-4o*xx, gpt-4o*xxx, gpt-4o*xxxx and 55 more" in denied.message
+    assert len(denied.buckets[0]["models"]) == 60
