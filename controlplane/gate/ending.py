@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
 
 from auditing.errors import AuditUnavailable
 from auditing.lifecycle import End
@@ -21,7 +21,7 @@ from auditing.models import InferenceRequest
 from controlplane.core.caches import invalidation
 from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
-from controlplane.gate.reconnecting import replace_if_broken
+from controlplane.gate.reconnecting import AWAY, replace_if_broken
 from controlplane.gate.tally import count
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def end(grant: Grant, how: End) -> InferenceRequest:
     for pause in (*PAUSES, None):
         try:
             fact = grant.write(how)
-        except (OperationalError, InterfaceError) as error:
+        except AWAY as error:
             if connection.in_atomic_block:
                 raise
             replace_if_broken()
@@ -75,7 +75,7 @@ def catch_up(most: int = MOST_KEPT) -> int:
             break
         try:
             grant.write(how)
-        except (OperationalError, InterfaceError):
+        except AWAY:
             replace_if_broken()
             _kept.appendleft((grant, how))
             break

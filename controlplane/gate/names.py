@@ -6,9 +6,8 @@ import threading
 import time
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
-
 from auditing.directory import directory
+from controlplane.gate.reconnecting import AWAY
 
 _SPAN_S, _MOST = 60.0, 10_000
 _KINDS = {"key": "api_key"}
@@ -25,7 +24,7 @@ def name_of(kind: str, id: UUID) -> str:
         return name
     try:
         name = directory().names(_KINDS.get(kind, kind), [id]).get(id, "")
-    except (OperationalError, InterfaceError):
+    except AWAY:
         return name
     with _lock:
         if len(_names) >= _MOST:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db import InterfaceError, OperationalError
-
 from catalog.rating import billed_by
 from controlplane.core.caches import CacheUnavailable
 from controlplane.denials import Denied, Object
 from controlplane.gate import refusing
 from controlplane.gate.asking import MAX_TOKENS, Asked
 from controlplane.gate.bounds import Bound, bound
-from controlplane.gate.reconnecting import persistently
+from controlplane.gate.reconnecting import AWAY, persistently
 from controlplane.gate.refusing import NOWHERE, counted
 from policies.effective import OF_A_CALL
 from policies.errors import PolicyError
@@ -37,7 +35,7 @@ def read(key: VerifiedKey, asked: Asked) -> EffectivePolicy:
     """Phase 3: the policies in force, all of them to be read."""
     try:
         found: EffectivePolicy = persistently(lambda: Policy.objects.effective(key.tenant_id, key=key))
-    except (OperationalError, InterfaceError, CacheUnavailable) as error:
+    except (*AWAY, CacheUnavailable) as error:
         raise counted(refusing.unavailable("policy_unavailable")) from error
     except PolicyError as error:
         tenant = Object("tenant", key.tenant_id)
@@ -57,7 +55,7 @@ def decide(effective: EffectivePolicy, key: VerifiedKey, asked: Asked) -> Decisi
     """Phase 4: the model, where it is called, and the models of the key itself."""
     try:
         decision = persistently(lambda: effective.decide_model(_name(asked), asked.region or NOWHERE))
-    except (OperationalError, InterfaceError, CacheUnavailable) as error:
+    except (*AWAY, CacheUnavailable) as error:
         raise counted(refusing.unavailable("policy_unavailable")) from error
     if not decision:
         refusing.refuse(refusing.of_decision(decision), key, asked.model)
@@ -92,6 +90,6 @@ def weigh(effective: EffectivePolicy, key: VerifiedKey, asked: Asked, decision: 
     caps = effective.merged.values.get("token_caps", {})
     try:
         price = billed_by(key.tenant_id, decision.record, asked.model, at)
-    except (OperationalError, InterfaceError, CacheUnavailable) as error:
+    except (*AWAY, CacheUnavailable) as error:
         raise counted(refusing.unavailable("limits_unavailable")) from error
     return Cost(tokens.output_tokens, bound(asked, decision.record, price, caps, tokens.output_tokens, at))

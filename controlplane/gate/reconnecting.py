@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, connections
 
 from controlplane.core.conf import conf
 
 Answer = TypeVar("Answer")
+
+AWAY = (OperationalError, InterfaceError, InternalError)
+"""The database gives no answer that is one: the last is of a server that only reads, as after a failover, and of a transaction
+that has failed."""
 
 
 def persistently(ask: Callable[[], Answer]) -> Answer:
     """What `ask` returns; asked again, once, where the connection had ended and no transaction was lost with it."""
     try:
         return ask()
-    except (OperationalError, InterfaceError):
+    except AWAY:
         if not replace_if_broken():
             raise
         return ask()

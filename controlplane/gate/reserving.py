@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
 
 from auditing.lifecycle import Flight
 from controlplane.core.conf import conf
@@ -17,7 +17,7 @@ from controlplane.denials import Denied
 from controlplane.gate import limited, refusing
 from controlplane.gate.asking import Asked
 from controlplane.gate.bounds import Bound
-from controlplane.gate.reconnecting import persistently
+from controlplane.gate.reconnecting import AWAY, persistently
 from controlplane.gate.tally import count
 from policies import limits
 from policies.errors import PolicyError
@@ -66,7 +66,7 @@ def board(flight: Flight, decision: Decision, key: VerifiedKey, asked: Asked, mo
         count("reservation_in_transaction")
     try:
         held = persistently(lambda: _send(flight, wanted))  # the same ids again are the same call
-    except (OperationalError, InterfaceError) as error:
+    except AWAY as error:
         raise refusing.counted(refusing.unavailable("limits_unavailable")) from error
     if not held:
         refusing.refuse(limited.denied(held, decision), key, asked.model)

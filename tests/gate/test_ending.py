@@ -14,7 +14,7 @@ from auditing.models import InFlightRequest
 from controlplane import gate
 from controlplane.core.caches import invalidation
 from controlplane.gate import ending
-from tests.gate.cast import budget, counters, facts
+from tests.gate.cast import budget, counters, facts, refused
 from tests.gate.test_gate import end_this_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -174,3 +174,37 @@ def test_a_connection_that_ended_before_is_replaced_and_holds_once(issued, token
 
     assert gate.authorize(token, model="gpt-4o", request_id="r-2")
     assert counters()["cost"][1] == Decimal("0.006")
+
+
+@pytest.fixture
+def only_reads():
+    """only_reads(True): the server refuses to write from now on, as after a failover; False: no longer."""
+
+    def switch(on):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('default_transaction_read_only', %s, false)", ["on" if on else "off"])
+
+    yield switch
+    connection.close()
+
+
+def test_an_end_that_a_server_which_only_reads_refuses_is_kept(issued, token, price, only_reads):
+    budget(issued, 10)
+    with pytest.raises(AuditUnavailable), gate.call(token, model="gpt-4o") as call:
+        call.usage(prompt_tokens=100, completion_tokens=10)
+        only_reads(True)
+    only_reads(False)
+
+    assert gate.catch_up() == 0
+    assert [fact.cost for fact in facts()] == [COST]
+    assert counters() == {"cost": (COST, 0)}
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_server_that_only_reads_lets_nobody_pass(issued, token, price, only_reads, limited):
+    if limited:
+        budget(issued, 10)
+    only_reads(True)
+
+    assert refused(token).code == "limits_unavailable"
+    assert refused(token, "unheard-of").code == "model_unknown"  # which is noted nowhere
