@@ -116,7 +116,7 @@ class _Editing:
             found = None
         if not isinstance(found, dict):
             return {}
-        return {name: [*map(str, texts)] for name, texts in found.items() if isinstance(texts, list)}
+        return {_text(name): [*map(_text, texts)] for name, texts in found.items() if isinstance(texts, list)}
 
     def form(self, form: PolicyForm, judged: bool = True) -> HttpResponse:
         """The page with the inputs. judged: with what is wrong, and what would come of it."""
@@ -230,6 +230,11 @@ def _id(text: str) -> UUID | None:
     except ValueError:
         return None
     return found if found.version == 7 else None
+
+
+def _text(sent: object) -> str:
+    """JSON can hold halves of characters, which no page and no column can."""
+    return str(sent).encode("utf-8", "replace").decode()
 
 
 def _more_open(form: PolicyForm) -> bool:

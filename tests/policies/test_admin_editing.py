@@ -649,6 +649,17 @@ def test_who_may_only_look_is_led_to_the_versions(client, acme, django_user_mode
     assert client.get(reverse(ADD)).status_code == 403
 
 
+@pytest.mark.parametrize("name", ["name", "app", "key", "message", "valid_from", "\ud800"])
+def test_halves_of_characters_in_a_draft_are_no_error_of_the_page(operator, acme, name):
+    policy = acme.policy("token_caps", {"max_output_tokens": 5}, name="caps")
+    page = Form(page_of(operator, policy))
+    draft = json.dumps(page.sent | {name: ["\ud800"]})
+
+    for button in ("_review", "_apply", "_edit"):
+        answer = operator.post(page.action, {"draft": draft, "reason": "x", button: "1"})
+        assert answer.status_code in (200, 302, 422)
+
+
 @pytest.mark.parametrize("name", ["valid_from", "valid_until"])
 @pytest.mark.parametrize("typed", ["0001-01-01 00:00:00+14:00", "9999-12-31 23:59-12:00", "9999-12-31T23:59:59.999"])
 def test_a_time_that_not_every_zone_can_tell_stays_as_it_was_typed(operator, acme, name, typed):
