@@ -136,7 +136,7 @@ class LimitBucketAdmin(BigTableAdmin):
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         obj = kwargs.get("obj")
         if obj is not None:
-            context |= _panel(obj)
+            context |= _panel(obj) | {"headline": f"{self.limit(obj)}, {self.whose(obj)}"}
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="Limit")
@@ -249,9 +249,8 @@ def thresholds(row: LimitBucket) -> Iterator[dict[str, Any]]:
 def _panel(row: LimitBucket) -> dict[str, Any]:
     """What stands below a counter: its policies, what it warned of, what holds it, and its periods."""
     found = row.__dict__["thresholds"]
-    sources = [
-        (link(str(one["policy"]), {str(one["policy"]): one["name"]}, one["version"]), limit_words(one)) for one in found
-    ]
+    names = {str(one["policy"]): one["name"] for one in found}
+    sources = [(link(str(one["policy"]), names, one["version"]), limit_words(one)) for one in found]
     holding = list(Reservation.objects.open().of_bucket(row).order_by("reserved_at")[: MOST_ROWS + 1])
     held = [
         (one, measured(row.metric, one.amounts[one.bucket_ids.index(row.pk)]), display.instant(one.reserved_at))
@@ -263,17 +262,17 @@ def _panel(row: LimitBucket) -> dict[str, Any]:
         "holding": held,
         "more_holding": len(holding) > MOST_ROWS,
         "holding_url": f"{reverse('admin:cp_policies_reservation_changelist')}?bucket={row.pk}&state=open",
-        "alerts": [_alert(row, one) for one in alerts],
+        "alerts": [_alert(row, one, names) for one in alerts],
         "periods": _periods(row),
     }
 
 
-def _alert(row: LimitBucket, alert: LimitAlert) -> dict[str, Any]:
+def _alert(row: LimitBucket, alert: LimitAlert, names: Mapping[str, str]) -> dict[str, Any]:
     what = "a soft limit was passed" if alert.threshold.startswith("soft:") else "an alert was due"
     return {
         "at": display.instant(alert.told_at),
         "words": f"{what} at {measured(row.metric, alert.level)}: {measured(row.metric, alert.used)} was used",
-        "policy": link(str(alert.policy_id), {}, alert.policy_version),
+        "policy": link(str(alert.policy_id), names, alert.policy_version),
     }
 
 

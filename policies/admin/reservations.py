@@ -171,7 +171,11 @@ class ReservationAdmin(BigTableAdmin):
         most: dict[str, Decimal] = {}
         for metric, amount in _parts(row):
             most[metric] = max(amount, most.get(metric, amount))
-        told = [f"{measured(metric, most[metric])}{unit}" for metric, unit in _UNITS.items() if metric in most]
+        told = [
+            f"{measured(metric, most[metric])}{unit.removesuffix('s') if most[metric] == 1 else unit}"
+            for metric, unit in _UNITS.items()
+            if metric in most
+        ]
         return display.NOTHING if not told else ", ".join(told[:2]) + (" …" if told[2:] else "")
 
     @admin.display(description="Until (UTC)")

@@ -164,7 +164,7 @@ def test_reservations_say_who_holds_what_since_when(operator, used):
     text = text_of(answer)
     assert rows(answer) == {Reservation.objects.get(request_id="second")}
     assert "ada@acme.example" in text
-    assert "$2.00, 1 requests" in text
+    assert "$2.00, 1 request" in text
 
 
 @pytest.mark.parametrize(
