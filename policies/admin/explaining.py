@@ -93,6 +93,7 @@ def _answer(form: QuestionForm) -> dict[str, Any]:
         "left_out": wording.left_out(record, names),
         "more_left_out": len(left_out) == MOST_LEFT_OUT,
         "conflicts": wording.conflicts(record["conflicts"]),
+        "needs_region": bool(decision and asked["model"] and not asked["region"] and effective.restricts_regions),
         "link": f"?{urlencode(_question(form, record))}",
         "test": as_test(form, record),
     }

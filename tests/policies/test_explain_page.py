@@ -135,6 +135,15 @@ def test_it_shows_checks_layers_values_and_what_has_no_part(operator, world):
     assert "What must be kept longer" in text
 
 
+def test_where_regions_are_restricted_a_question_without_one_is_told_to_name_it(operator, acme):
+    make_models("openai/gpt-4o")
+    acme.policy("routing", {"regions": ["eu-west-1"]})
+    asked = {"tenant": "acme", "model": "gpt-4o"}
+
+    assert "Name its region." in ask(operator, **asked).content.decode()
+    assert "Name its region." not in ask(operator, **asked, region="eu-west-1").content.decode()
+
+
 def test_a_call_of_too_many_tokens_is_refused_by_its_cap(operator, world):
     def told(sent, wanted):
         page = ask(operator, tenant="acme", app="chat", model="gpt-4o", input_tokens=sent, output_tokens=wanted)
