@@ -65,6 +65,35 @@ def _at(path: str, text: str, code: str) -> ValidationError:
     return ValidationError(told.replace("%", "%%"), code=code, params={"path": path})
 
 
+def check_shapes(policy: Policy) -> None:
+    """Raise ValidationError, by field, for what Django's own checks do not survive, and what the driver would refuse."""
+    faults: dict[str, ValidationError] = {}
+    for name in ("name", "description", "message"):
+        text = getattr(policy, name)
+        if text is None:
+            faults[name] = ValidationError("Write a text, or leave it empty.", code="invalid")
+        elif "\x00" in str(text) or str(text).encode("utf-8", "replace").decode() != str(text):
+            faults[name] = ValidationError("This holds NUL or half characters. Remove them.", code="null_character")
+    for name in ("overridable", "final"):
+        flags = getattr(policy, name)
+        if not (isinstance(flags, list | tuple) and all(isinstance(flag, str) for flag in flags)):
+            faults[name] = ValidationError("Give a list of names of fields, as [].", code="invalid")
+    for name in ("app", "branch", "user", "key"):
+        if not _is_id(getattr(policy, f"{name}_id")):
+            faults[name] = ValidationError(f"This is no id. Choose the {name}, or none.", code="invalid")
+    if faults:
+        raise ValidationError({name: [fault] for name, fault in faults.items()})
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, str):
+        try:
+            value = UUID(value)
+        except ValueError:
+            return False
+    return value is None or isinstance(value, UUID)
+
+
 def _in_validity(policy: Policy) -> Iterator[Fault]:
     bounds = {name: at for name in ("valid_from", "valid_until") if (at := getattr(policy, name)) is not None}
     for name, at in bounds.items():

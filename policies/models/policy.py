@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
@@ -300,6 +300,10 @@ class Policy(models.Model):
         deleted = super().delete(using, keep_parents)
         invalidation.changed("policy", self.tenant_id)
         return deleted
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        validation.check_shapes(self)
+        super().clean_fields(exclude=exclude)
 
     def clean(self) -> None:
         validation.check([self])

@@ -135,6 +135,22 @@ def test_the_first_and_the_last_time_are_taken_and_asked_about(acme):
         assert acme.effective(at=at).applicable == (policy.pk,)
 
 
+@pytest.mark.parametrize("way", ["save", "bulk_create"])
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"name": "a\x00b"}, "null_character"), ({"message": "\ud800"}, "null_character"), ({"description": None}, "invalid"),
+        ({"final": None}, "invalid"), ({"final": "max"}, "invalid"), ({"overridable": [["x"]]}, "invalid"),
+        ({"overridable": {}}, "invalid"), ({"app_id": "x"}, "invalid"), ({"user_id": []}, "invalid"),
+        ({"key_id": b"x"}, "invalid"),
+    ],
+)  # fmt: skip
+def test_what_no_column_takes_is_refused_in_words(acme, fields, code, way):
+    [name] = fields
+
+    assert faults(new(acme, **fields), way) == {name.removesuffix("_id"): [code]}
+
+
 @pytest.mark.parametrize("at", [FIRST - timedelta(microseconds=1), LAST, datetime.min.replace(tzinfo=UTC)])
 @pytest.mark.parametrize(
     "ask",
