@@ -75,6 +75,9 @@ are its caller's to run, and nobody would miss one that is left out."""
 MAX_DECIDED = 500
 """Models that an effective policy remembers its decisions about."""
 
+MAX_REGION = 64
+"""Characters of a region that is remembered: no policy names a longer one."""
+
 
 @dataclass(frozen=True)
 class EffectivePolicy:
@@ -190,7 +193,7 @@ class EffectivePolicy:
         verdict = self.judge(ModelAsked(name, model.canonical_id, model.provider, region))
         decision = Decision.of(self, verdict, request, model)
         # Not within a transaction: what it sees of the catalog may never be committed.
-        if look is None and generation is not None and not in_transaction():
+        if look is None and generation is not None and len(region or "") <= MAX_REGION and not in_transaction():
             if len(self._decided) >= MAX_DECIDED:
                 self._decided.clear()
             self._decided[name, region] = generation, decision

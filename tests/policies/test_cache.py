@@ -559,6 +559,8 @@ def test_decisions_are_bounded_and_unknown_names_are_not_kept(acme, catalog, pol
 
     assert 1 <= len(effective._decided) <= 3
     assert not any(name.startswith("unknown") for name, _ in effective._decided)
+    assert effective.decide_model("gpt-4o", "x" * 1_000_000)
+    assert all(len(region) <= 64 for _, region in effective._decided)
 
 
 @pytest.mark.parametrize("garbage", ["", "\x00", "\ud800", "é", "x" * 100_000, "*", "a//b", "../x"])
