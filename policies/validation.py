@@ -146,9 +146,10 @@ def _exists(model: str, policy: Policy) -> bool:
 def _in_scope(policy: Policy, owners: _Owners) -> Iterator[Fault]:
     """What the composite foreign keys refuse, in words; and a user that is not the key's: that never applies."""
     for name in ("app", "branch", "user", "key"):
-        row = owners.rows[name].get(getattr(policy, f"{name}_id"))
-        if row is not None and row["tenant_id"] != policy.tenant_id:
-            text = f"This {name} belongs to another tenant. Choose one of the same tenant."
+        id = getattr(policy, f"{name}_id")
+        row = owners.rows[name].get(id)
+        if id is not None and (row is None or row["tenant_id"] != policy.tenant_id):
+            text = f"There is no such {name} here. Choose one of the same tenant."
             yield name, ValidationError(text, code="tenant_mismatch")
     if policy.branch_id and not policy.app_id:
         yield "branch", ValidationError("A branch needs its app. Choose the app too.", code="branch_needs_app")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from uuid import uuid4
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -269,3 +270,15 @@ def test_update_or_create_and_get_or_create_check_too(acme):
     )
     assert made
     assert policy.config == {"limits": []}
+
+
+@pytest.mark.parametrize("level", ["app", "user", "key"])
+def test_an_id_of_nobody_is_refused_as_one_of_another_tenant(acme, globex, level):
+    told = []
+    for id in (uuid4(), getattr(globex, level)().pk):
+        with pytest.raises(ValidationError) as caught:
+            new(acme, **{f"{level}_id": id}).save()
+        told.append([(error.code, error.messages) for error in caught.value.error_dict[level]])
+
+    assert told[0] == told[1]
+    assert told[0][0][0] == "tenant_mismatch"
