@@ -12,7 +12,15 @@ from controlplane.core.bulk import copy_rows
 from controlplane.core.ids import PLATFORM, uuid7
 from tenants import tokens
 from tenants.models import App, Tenant
-from tests.factories import AppFactory, BranchFactory, ProviderFactory, TenantFactory, UserFactory, issue
+from tests.factories import (
+    AppFactory,
+    BranchFactory,
+    ProviderFactory,
+    TenantFactory,
+    UserAppFactory,
+    UserFactory,
+    issue,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -142,17 +150,16 @@ def test_what_psql_says_must_be_an_object(acme_app, text):
 
 
 def test_a_truncate_is_recorded_with_its_count(acme):
-    BranchFactory(app=AppFactory(tenant=acme))
-    BranchFactory(app=AppFactory(tenant=acme))
+    for _ in range(2):
+        UserAppFactory(user=UserFactory(tenant=acme), app=AppFactory(tenant=acme))
     execute("SET CONSTRAINTS ALL IMMEDIATE")
-    execute("TRUNCATE cp_tenants_userapp")
     with audit_context(actor="ops", tenant=acme):
-        execute("TRUNCATE cp_tenants_branch CASCADE")
+        execute("TRUNCATE cp_tenants_userapp")
+    execute("TRUNCATE cp_tenants_userapp")
 
-    counted = dict(AuditLog.objects.with_action("truncate").values_list("resource_type", "details"))
-    assert counted["cp_tenants_userapp"] == {"rows": 0}
-    assert counted["cp_tenants_branch"] == {"rows": 2}
-    assert AuditLog.objects.with_action("truncate").filter(resource_type="cp_tenants_branch").get().tenant_id == acme.pk
+    empty, full = AuditLog.objects.with_action("truncate").for_resource("cp_tenants_userapp", "").order_by("-id")
+    assert (full.details, full.tenant_id) == ({"rows": 2}, acme.pk)
+    assert empty.details == {"rows": 0}
 
 
 def test_a_tenants_own_row_is_its_own(acme):

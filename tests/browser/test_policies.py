@@ -17,9 +17,11 @@ POLICIES = """
 from decimal import Decimal
 from policies.limits import Amounts, reserve
 from policies.models import Policy
-from tenants.models import App, User
-app = App.objects.filter(tenant__users__isnull=False).order_by("slug").first()
-scope = {"tenant": app.tenant, "app": app}
+from tenants.models import App, Tenant, User
+tenant = Tenant.objects.create(slug="looked-at", name="A house to look at")
+app = App.objects.create(tenant=tenant, slug="front-office", name="Front office")
+user = User.objects.create(tenant=tenant, email="somebody.with.a.long.name@looked-at.example", password="!", role="viewer")
+scope = {"tenant": tenant, "app": app}
 for policy_type, name, config in [
     ("model_access", "A policy with a rather long name", {"allow": ["openai/*", "anthropic/*"], "deny": ["*opus*"]}),
     ("token_caps", "Longer answers", {"max_output_tokens": 8000}),
@@ -28,7 +30,6 @@ for policy_type, name, config in [
     ("storage_access", "Files", {"allow": [{"uri": "s3://" + "folder/" * 12 + "*", "modes": ["list", "read"]}]}),
 ]:
     Policy.objects.create(policy_type=policy_type, name=name, config=config, **scope)
-user = app.tenant.users.order_by("email").first()
 held = reserve(Policy.objects.effective(app.tenant, app, user=user), "openai/x", Amounts(cost=Decimal(4500)), "a-call-that-runs")
 Policy.objects.create(tenant=app.tenant, policy_type="token_caps", name="Short answers", config={"max_output_tokens": 4096})
 print("scope", app.tenant.slug, app.slug, user.email)
