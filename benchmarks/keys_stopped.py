@@ -62,13 +62,13 @@ def run(token: str) -> bool:
             began = monotonic()
             APIKey.objects.filter(pk=key).update(enabled=False)
             taken.append((float(other.stdout.readline()) - began) * 1e3)
-    APIKey.objects.filter(pk=key).update(enabled=True)
     floor = _notify("UPDATE cp_tenants_apikey SET enabled = NOT enabled WHERE id = %s", [key])
     measured = {
         "stopped here, refused there": median(taken),
         "the same UPDATE, raw, with a NOTIFY, heard there": floor,
         "a NOTIFY that writes nothing, heard there": _notify("SELECT 1", []),
     }
+    APIKey.objects.filter(pk=key).update(enabled=True)
     goals = [Goal("against the raw UPDATE and its NOTIFY", median(taken) / floor, 10.0, "{:.1f} x", most=True)]
     return show(
         "A key stopped, from the UPDATE to the refusal by another process", measured, "ms", goals, form="{:.2f}"

@@ -169,12 +169,14 @@ class EffectivePolicy:
         until the catalog changes. look: instead of these, for who asks for the same names ever again in one transaction,
         where the catalog's cache does not know the unknown ones; nothing is remembered then.
         """
-        if look is not None:
-            return self._decide_model(name, region, look)
-        found = self._decided.get((name, region))
-        if found is not None and found[0] == catalog.generation():
-            return found[1]
-        return self._decide_model(name, region)
+        if look is None:
+            fresh_until = (
+                catalog.lease.fresh_until
+            )  # catalog.generation() by hand: a call of it takes as long as the rest
+            found = self._decided.get((name, region))
+            if found is not None and found[0] == catalog.generations and catalog.clock() < fresh_until:
+                return found[1]
+        return self._decide_model(name, region, look)
 
     def _decide_model(self, name: str, region: str | None, look: Look | None = None) -> Decision:
         request = {"model": name, "region": region}

@@ -87,6 +87,8 @@ class RecordCache(Generic[Key, Record]):
     has committed, so it is called with a connection outside any transaction. kinds: of the log, what concerns this cache.
     refs: the (kind, id) that a record depends on; without it, every row of these kinds empties the cache. lasts: seconds from
     its load that a record holds at most, whatever ttl says.
+
+    Public for `generation` by hand, where that is asked at every call: generations, lease.fresh_until, clock.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class RecordCache(Generic[Key, Record]):
         self.kinds, self.refs, self.lasts = frozenset(kinds), refs, lasts
         self.negative_size: int = conf.CACHE_NEGATIVE_SIZE if negative_size is None else negative_size
         self.negative_ttl: float = conf.CACHE_NEGATIVE_TTL if negative_ttl is None else negative_ttl
-        self._lease, self._clock = invalidation, invalidation.clock  # seconds, by the clock of the lease
+        self.lease, self.clock = invalidation, invalidation.clock  # seconds, by the clock of the lease
         self.begin()
         invalidation.register(self)
 
@@ -115,7 +117,7 @@ class RecordCache(Generic[Key, Record]):
         """Begin as new: at first, and in the child of a fork, which must not touch what its parent's threads hold."""
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(conf.CACHE_MAX_LOADS)
-        self._generation = 0
+        self.generations = 0
         self._flights: dict[tuple[Key, int], Flight[Record]] = {}
         self._entries: LRUCache[Key, tuple[float, Record, frozenset[Change]]] = LRUCache(self.size)
         self._unknown: LRUCache[Key, float] = LRUCache(self.negative_size)
@@ -125,10 +127,10 @@ class RecordCache(Generic[Key, Record]):
 
     def get(self, key: Key) -> Record | None:
         """The record of a key, from here or loaded; None = there is none. Raises CacheUnavailable."""
-        fresh_until = self._lease.fresh_until  # before the entry: it is worth what had been looked at when it was read
+        fresh_until = self.lease.fresh_until  # before the entry: it is worth what had been looked at when it was read
         entry = self._entry(key)
         if entry is not None:
-            instant = self._clock()
+            instant = self.clock()
             if instant < entry[0] and instant < fresh_until:
                 self._hit()
                 return entry[1]
@@ -146,10 +148,10 @@ class RecordCache(Generic[Key, Record]):
 
     def cached(self, key: Key) -> Record | Missing | None:
         """What `get` would answer without a statement, or MISSING, which is not counted: for callers that must not wait."""
-        fresh_until = self._lease.fresh_until  # before the entry, as in `get`
+        fresh_until = self.lease.fresh_until  # before the entry, as in `get`
         entry = self._entry(key)
         if entry is not None:
-            instant = self._clock()
+            instant = self.clock()
             if instant < entry[0] and instant < fresh_until:
                 self._hit()
                 return entry[1]
@@ -161,9 +163,9 @@ class RecordCache(Generic[Key, Record]):
     def generation(self) -> int | None:
         """A number that is another once anything was forgotten; None while nothing may be served: for those who remember what
         they concluded from records."""
-        fresh_until = self._lease.fresh_until  # before the number, as in `get`
-        generation = self._generation
-        return generation if self._clock() < fresh_until else None
+        fresh_until = self.lease.fresh_until  # before the number, as in `get`
+        generation = self.generations
+        return generation if self.clock() < fresh_until else None
 
     def clear(self) -> None:
         """Forget everything; loads under way are not kept. The counts go on."""
@@ -195,28 +197,28 @@ class RecordCache(Generic[Key, Record]):
 
     def _forget(self, keys: Iterable[Key]) -> None:
         """Under the lock. What is unknown may have become known by any change: a digest cannot name it."""
-        self._generation += 1
+        self.generations += 1
         self._unknown.clear()
         for key in keys:
             if self._entries.pop(key, None) is not None:
                 self._counts["invalidated"].step()
 
     def _is_unknown(self, key: Key) -> bool:
-        fresh_until = self._lease.fresh_until
+        fresh_until = self.lease.fresh_until
         ends = self._unknown.get(key)
-        return ends is not None and self._clock() < min(ends, fresh_until)
+        return ends is not None and self.clock() < min(ends, fresh_until)
 
     def _committed(self, key: Key, within: bool) -> Record | None:
         """What the database has committed: one load for all who ask at once, unless something was changed in between."""
-        self._lease.start()
+        self.lease.start()
         with self._lock:
-            name = (key, self._generation)
+            name = (key, self.generations)
             flight = self._flights.get(name)
             leads = flight is None
             if flight is None:
                 flight = self._flights[name] = Flight()
         if leads:
-            self._fly(flight, *name, ask=self._lease.ask if within else self._ask)
+            self._fly(flight, *name, ask=self.lease.ask if within else self._ask)
         else:
             self._counts["waits"].step()
             if not flight.wait(WAIT):
@@ -225,7 +227,7 @@ class RecordCache(Generic[Key, Record]):
             raise CacheUnavailable from flight.error.__cause__
         if flight.error is not None:
             raise flight.error
-        if self._clock() >= flight.began + conf.CACHE_LEASE:  # too old an answer: the machine slept, perhaps
+        if self.clock() >= flight.began + conf.CACHE_LEASE:  # too old an answer: the machine slept, perhaps
             raise CacheUnavailable
         return flight.record
 
@@ -234,7 +236,7 @@ class RecordCache(Generic[Key, Record]):
             if not self._turns.acquire(timeout=WAIT):
                 raise CacheUnavailable
             try:
-                flight.began = self._clock()
+                flight.began = self.clock()
                 flight.record = self._load(key, ask)
                 flight.error = None
             finally:
@@ -244,7 +246,7 @@ class RecordCache(Generic[Key, Record]):
         finally:
             with self._lock:
                 del self._flights[key, generation]
-                if flight.error is None and generation == self._generation and self._clock() < self._lease.fresh_until:
+                if flight.error is None and generation == self.generations and self.clock() < self.lease.fresh_until:
                     self._keep(key, flight)
             flight.end()
 
@@ -263,11 +265,11 @@ class RecordCache(Generic[Key, Record]):
     def _ask_in_time(self, connection: BaseDatabaseWrapper, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
         """A second thread cancels what takes longer than LOAD."""
         connection.ensure_connection()
-        ticket = self._lease.duties.load_begins(connection.connection)
+        ticket = self.lease.duties.load_begins(connection.connection)
         try:
             return fetch(connection.alias, query, params)
         finally:
-            self._lease.duties.load_ends(ticket)
+            self.lease.duties.load_ends(ticket)
 
     def _keep(self, key: Key, flight: Flight[Record]) -> None:
         """Under the lock."""
