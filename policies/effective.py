@@ -99,7 +99,7 @@ class EffectivePolicy:
     epoch: int
     merged: Merged = field(repr=False)
     policies: Mapping[UUID, StoredPolicy] = field(repr=False)
-    _decided: dict[tuple[str, str | None], tuple[int, Decision]] = field(
+    _decided: dict[str | tuple[str, str], tuple[int, Decision]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -173,7 +173,7 @@ class EffectivePolicy:
             fresh_until = (
                 catalog.lease.fresh_until
             )  # catalog.generation() by hand: a call of it takes as long as the rest
-            found = self._decided.get((name, region))
+            found = self._decided.get(name if region is None else (name, region))
             if found is not None and found[0] == catalog.generations and catalog.clock() < fresh_until:
                 return found[1]
         return self._decide_model(name, region, look)
@@ -198,7 +198,7 @@ class EffectivePolicy:
         if look is None and generation is not None and len(region or "") <= MAX_REGION and not in_transaction():
             if len(self._decided) >= MAX_DECIDED:
                 self._decided.clear()
-            self._decided[name, region] = generation, decision
+            self._decided[name if region is None else (name, region)] = generation, decision
         return decision
 
     def judge(self, asked: ModelAsked) -> Verdict:

@@ -555,7 +555,7 @@ def test_decisions_are_bounded_and_unknown_names_are_not_kept(acme, catalog, pol
 
     for number in range(10):
         assert effective.decide_model("gpt-4o", f"region-{number}")
-        assert not effective.decide_model(f"unknown-{number}")
+        assert not effective.decide_model(f"unknown-{number}", "region-0")
 
     assert 1 <= len(effective._decided) <= 3
     assert not any(name.startswith("unknown") for name, _ in effective._decided)
