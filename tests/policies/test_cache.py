@@ -282,10 +282,10 @@ def test_a_set_that_changes_soon_is_kept_no_longer(acme, policy, monkeypatch):
     assert before.expires_at == soon.valid_from
 
     began = cache.clock()
-    monkeypatch.setattr(cache, "_clock", lambda: began + 590)
+    monkeypatch.setattr(cache, "clock", lambda: began + 590)
     monkeypatch.setattr(invalidation, "fresh_until", began + 10_000)
     assert is_cached(acme)
-    monkeypatch.setattr(cache, "_clock", lambda: began + 600)
+    monkeypatch.setattr(cache, "clock", lambda: began + 600)
     assert not is_cached(acme)
 
 
