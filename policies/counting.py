@@ -191,11 +191,6 @@ def owner_words(owner_kind: str, owner: Iterable[UUID | None]) -> str:
     return ",".join(parts) or ("organization" if owner_kind.startswith("scope:") else "none")
 
 
-def plain_number(amount: Decimal) -> str:
-    """An amount for people and JSON: 0.5, not 0.500000000000 or 5E-1."""
-    return f"{amount.normalize():f}"
-
-
 def _prefix(
     kind: str,
     owner_kind: str,

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from controlplane.core.ids import iso
 from policies.errors import PolicyError
 from policies.models import Policy
 from policies.schemas import SCHEMAS, Closed
@@ -162,4 +163,4 @@ def _key_name(key: APIKey) -> str:
 
 
 def _text(at: datetime | None) -> str | None:
-    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return None if at is None else iso(at)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from controlplane.core.ids import iso
 from policies.deciding import Check
 from policies.merging import FIELDS
-from policies.operators import Leaf, Row
+from policies.operators import Leaf, Row, leaves
 
 if TYPE_CHECKING:
     from policies.decisions import Decision
@@ -32,8 +32,8 @@ def explain(
     asked = {name: value for name, value in asked.items() if value is not None}
     record = {} if decision is None else _decision(decision)
     return record | {
-        "at": _instant(effective.at),
-        "expires_at": _instant(effective.expires_at),
+        "at": iso(effective.at),
+        "expires_at": iso(effective.expires_at),
         "policy_set": {
             "tenant": str(effective.tenant_id),
             "epoch": effective.epoch,
@@ -86,7 +86,7 @@ def _policy(stored: StoredPolicy) -> dict[str, Any]:
 def _effective(effective: EffectivePolicy) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each value under its path, as `token_caps.max_output_tokens`, `routing.aliases.smart`, `budget.limits.0`."""
     merged = effective.merged
-    for path, leaf in _leaves(merged.provenance, ()):
+    for path, leaf in leaves(merged.provenance):
         value = _at(merged.values, path)
         rows = {policy: effective.policies[policy].row for policy in [*leaf["from"], *leaf["shadowed"]]}
         yield (
@@ -98,18 +98,6 @@ def _effective(effective: EffectivePolicy) -> Iterator[tuple[str, dict[str, Any]
                 "shadowed": [_shadowed(rows[policy], path, leaf, rows) for policy in leaf["shadowed"]],
             },
         )
-
-
-def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Leaf]]:
-    # An alias or guardrail may itself be called "op": there it is a map, in a leaf it is text.
-    if isinstance(node, dict) and isinstance(node.get("op"), str):
-        yield path, node
-    elif isinstance(node, dict):
-        for name, below in node.items():
-            yield from _leaves(below, (*path, name))
-    else:
-        for number, below in enumerate(node):
-            yield from _leaves(below, (*path, str(number)))
 
 
 def _at(node: Any, path: Sequence[str]) -> Any:
@@ -143,7 +131,3 @@ def _why(row: Row, path: Sequence[str], leaf: Leaf, rows: Mapping[UUID, Row]) ->
         return "replaced_by_nearer"
     locked = any(name not in rows[policy].overridable for policy in leaf["from"])
     return "looser_than_locked" if locked else "looser"
-
-
-def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -16,9 +16,10 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 
 from auditing.models import AuditLog
+from catalog.units import plain
 from controlplane.core.ids import now, uuid7
 from controlplane.core.statements import fetch
-from policies.counting import Counter, Threshold, plain_number
+from policies.counting import Counter, Threshold
 from policies.reserving import Level
 from policies.settling import Ended
 
@@ -53,7 +54,7 @@ class Notice:
     @property
     def threshold(self) -> str:
         """Its name in the window: after an edit another level is another threshold, and told again."""
-        return f"{self.kind}:{plain_number(self.level)}"
+        return f"{self.kind}:{plain(self.level)}"
 
 
 def of_reserve(levels: Iterable[Level], granted: bool) -> Iterator[Notice]:
@@ -123,8 +124,8 @@ def _record(tenant_id: UUID, notice: Notice) -> None:
             "label": counter.label,
             "limit": str(notice.policy.limit),
             "mode": notice.policy.mode,
-            "level": plain_number(notice.level),
-            "used": plain_number(notice.used),
+            "level": plain(notice.level),
+            "used": plain(notice.used),
             "policy": str(notice.policy.policy_id),
             "version": notice.policy.policy_version,
         },

@@ -7,7 +7,7 @@ not on who wrote them. A value is locked if no nearer layer can replace it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -80,6 +80,17 @@ class Merge(NamedTuple):
     value: Any
     provenance: Any
     layers: Sequence[Layer] = ()
+
+
+def leaves(node: Any, path: tuple[str, ...] = (), *, numbered: bool = True) -> Iterator[tuple[tuple[str, ...], Leaf]]:
+    """Every leaf of a provenance with its path. numbered: places in lists are part of it; else a list stands for its entries."""
+    # An alias or guardrail may itself be called "op": there it is a map, in a leaf it is text.
+    if isinstance(node, dict) and isinstance(node.get("op"), str):
+        yield path, node
+        return
+    below = node.items() if isinstance(node, dict) else ((str(number), one) for number, one in enumerate(node))
+    for name, one in below:
+        yield from leaves(one, (*path, name) if numbered or isinstance(node, dict) else path, numbered=numbered)
 
 
 Operator = Callable[[Sequence[Said]], Merge]

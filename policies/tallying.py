@@ -7,12 +7,13 @@ from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from itertools import islice, zip_longest
 from typing import Any
 from uuid import UUID
 
+from controlplane.core.ids import iso
 from policies.counting import Counter
 from policies.replaying import Merged, Outcome, Replay
 from policies.samples import Request, Sample
@@ -103,8 +104,8 @@ class Simulation:
         names = ("truncated", "requests", *KINDS, "changed", "unpriced")
         return {
             **{name: getattr(self, name) for name in names},
-            "start": _instant(self.start),
-            "end": _instant(self.end),
+            "start": self.start and iso(self.start),
+            "end": self.end and iso(self.end),
             "by": {group: {_text(k): dict(n) for k, n in found.items()} for group, found in self.by.items()},
             "reasons": {kind: dict(found) for kind, found in self.reasons.items()},
             "cost": {
@@ -228,10 +229,6 @@ def _text(value: UUID | str | None) -> str:
     return "" if value is None else str(value)
 
 
-def _instant(at: datetime | None) -> str | None:
-    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def _example(one: Example) -> dict[str, Any]:
     request, scope = one.request, one.request.scope
     ids = {"app": scope.app_id, "branch": scope.branch_id, "user": scope.user_id, "key": scope.key_id}
@@ -243,7 +240,7 @@ def _example(one: Example) -> dict[str, Any]:
     return {
         "kind": one.kind,
         "request": {name: _text(value) for name, value in ids.items() if value is not None}
-        | {"at": _instant(request.at), "request_id": request.request_id}
+        | {"at": iso(request.at), "request_id": request.request_id}
         | {name: value for name, value in asked.items() if value},
         "before": _outcome(one.before),
         "after": _outcome(one.after),

@@ -22,6 +22,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def iso(at: datetime) -> str:
+    """An aware instant as text for JSON and addresses: ISO 8601 in UTC, as `2026-11-21T13:41:07Z`."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def uuid7() -> UUID:
     """A new id of this instant; ids of one process rise, within a millisecond too."""
     return _uuid7()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from catalog.units import plain
 from controlplane.denials import Denied, Object
 from controlplane.gate.names import name_of
 from controlplane.gate.refusing import level_of, own_words, policy_object, said_by
 from policies.counting import LEVELS, Amounts, Counter, Threshold
 from policies.limits import Held, Level
 from policies.resolution import REASONS, Decision, EffectivePolicy
+from policies.standing import told
 
 _METRICS = {
     "requests": "calls", "input_tokens": "tokens sent", "output_tokens": "tokens of answers", "total_tokens": "tokens",
@@ -81,21 +82,12 @@ def unknown(decision: Decision, amounts: Amounts, why: str) -> Denied:
 
 def bucket(level: Level, rule: Threshold, zone: str, result: str) -> dict[str, Any]:
     """The state of one counter as a call found it, as JSON."""
-    counter = level.counter
-    return {
-        "owner": counter.owner_id,
-        "metric": counter.metric,
-        "window": counter.window,
-        "models": None if counter.models is None else list(counter.models),
+    stands = told(level.counter, level.spent, level.reserved, level.counter.amount, zone)
+    return stands | {
         "mode": rule.mode,
         "policy": str(rule.policy_id),
         "version": rule.policy_version,
-        "limit": _shown(rule.limit),
-        "spent": _shown(level.spent),
-        "reserved": _shown(level.reserved),
-        "requested": _shown(counter.amount),
-        "resets_at": None if counter.ends_at is None else counter.ends_at.isoformat().replace("+00:00", "Z"),
-        "zone": zone,
+        "limit": plain(rule.limit),
         "result": result,
     }
 
@@ -135,7 +127,7 @@ def _message(effective: EffectivePolicy, level: Level, rule: Threshold, owner: s
     window = _WINDOWS.get(counter.window, counter.window)
     per = "" if counter.window == "none" else " in all" if counter.window == "total" else f" per {window}"
     of = "" if counter.models is None else f" with {_some(counter.models)}"
-    limit, used, held, asked = map(_shown, (rule.limit, level.spent, level.reserved, counter.amount))
+    limit, used, held, asked = map(plain, (rule.limit, level.spent, level.reserved, counter.amount))
     what = "budget" if counter.kind == "budget" else "limit"
     said = (
         f"The {what} of {owner} is {limit} {unit}{per}{of}: {used} used, {held} reserved by calls that run, and this call "
@@ -155,9 +147,3 @@ def _until(counter: Counter, zone: str) -> str:
     if counter.ends_at is None:
         return ""
     return f" It starts anew on {counter.ends_at.astimezone(ZoneInfo(zone)):%Y-%m-%d at %H:%M:%S} ({zone})."
-
-
-def _shown(amount: Decimal) -> str:
-    """Without zeros behind the point."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

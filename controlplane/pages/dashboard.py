@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,7 +19,7 @@ from auditing.directory import directory
 from auditing.metrics import Total
 from auditing.models import InferenceRequest
 from controlplane.core import charts
-from controlplane.core.ids import now
+from controlplane.core.ids import iso, now
 from controlplane.pages.spans import WINDOWS, Span, read_span
 from tenants.models import Tenant
 
@@ -233,7 +233,7 @@ def _texts(sums: Sums) -> dict[str, str]:
 
 def requests_url(tenant: Tenant | None, start: datetime, end: datetime, /, **match: str) -> str:
     """The list of the requests of a span: what a figure sums."""
-    window = "..".join(at.astimezone(UTC).isoformat().replace("+00:00", "Z") for at in (start, end))
+    window = "..".join(map(iso, (start, end)))
     query = {"window": window, **({"tenant": str(tenant.pk)} if tenant else {}), **match}
     return f"{reverse('admin:cp_auditing_inferencerequest_changelist')}?{urlencode(query)}"
 

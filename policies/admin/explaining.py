@@ -116,7 +116,7 @@ def _judge(effective: EffectivePolicy, asked: Mapping[str, Any]) -> Judged:
         decision, output = _with_tokens(decision, tokens), tokens.output_tokens
     if decision.record is None:
         return decision, []
-    buckets = standing(effective, decision.record, effective.at, asked["input_tokens"], output)
+    buckets = standing(effective, decision.record, asked["model"], effective.at, asked["input_tokens"], output)
     failing = sorted((one for one in buckets if one["result"] == "fail"), key=lambda one: str(one["kind"]))
     if not decision or not failing:
         return decision, buckets

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -69,7 +70,7 @@ def first(sent: Mapping[str, Sequence[str]], name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(ABC):
     """label: for people. default: what an absent value means. required: the schema wants it."""
 
     label: str = ""
@@ -78,16 +79,17 @@ class Part:
     required: bool = False
     placeholder: str = ""
 
+    @abstractmethod
     def write(self, name: str, value: Any) -> Sent:
         """What a browser would send for a value, which is neither ABSENT nor None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, sent: Sent, name: str, path: str, reading: Reading, was: Any = ABSENT) -> Any:
         """The value that was sent, ABSENT if nothing was. was: the value that stood there before, if it is known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def node(self, sent: Sent, name: str, faults: Faults) -> Node:
-        raise NotImplementedError
+        """Its input, with what was sent and what is wrong with it."""
 
     def blank(self, sent: Sent, name: str) -> bool:
         """Whether nothing was typed, or only what holds without typing."""

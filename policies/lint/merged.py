@@ -12,9 +12,8 @@ from uuid import UUID
 
 from policies.lint.findings import Finding
 from policies.lint.ground import Ground, Place, Scope, together
-from policies.lint.leaves import leaves
 from policies.merging import FIELDS, Merged
-from policies.operators import Leaf, Row
+from policies.operators import Leaf, Row, leaves
 
 MOST_APPLICABLE = 200
 
@@ -172,7 +171,7 @@ def _lost(place: Place) -> Iterator[tuple[Row, tuple[str, ...], _Rivals]]:
 
 def _told(merged: Merged) -> Iterator[tuple[tuple[str, ...], Leaf]]:
     """The leaves of a merge; those of limits by what they count, which is what limits meet on."""
-    for path, leaf in leaves(merged.provenance):
+    for path, leaf in leaves(merged.provenance, numbered=False):
         if leaf["op"] != "ALL_APPLY":
             yield path, leaf
     for policy_type in ("rate_limit", "budget"):

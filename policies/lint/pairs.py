@@ -11,9 +11,8 @@ from uuid import UUID
 
 from policies.lint.findings import Finding
 from policies.lint.ground import Ground, Place, value_at
-from policies.lint.leaves import leaves
 from policies.merging import FIELDS
-from policies.operators import Leaf, Row, owner_label
+from policies.operators import Leaf, Row, leaves, owner_label
 from policies.resolution import StoredPolicy
 
 LIMITS = ("budget", "rate_limit")
@@ -25,7 +24,7 @@ def priority_tie(ground: Ground) -> Iterator[Finding]:
     for place in ground.places:
         for ids, merged in place.merges:
             mine = [one.row for one in place.own if one.row.id in ids and one.valid]
-            for path, leaf in leaves(merged.provenance):
+            for path, leaf in leaves(merged.provenance, numbered=False):
                 for winner, loser in _tied(path, leaf, mine):
                     found[winner.id, loser.id, ".".join(path)] = None
     for winner_id, loser_id, where in found:

@@ -9,11 +9,12 @@ from django.db import models, router, transaction
 from django.db.models import F, Q
 
 from auditing.models import AuditLog
+from catalog.units import plain
 from controlplane.core.constraints import TenantForeignKey
 from controlplane.core.fields import created_at_field, id_field
 from controlplane.core.ids import now
 from policies import limits
-from policies.counting import LEVELS, METRICS, owner_words, plain_number
+from policies.counting import LEVELS, METRICS, owner_words
 from policies.errors import PolicyError
 from tenants.models import Tenant
 
@@ -155,10 +156,10 @@ class LimitBucket(models.Model):
             "label": self.label,
             "models": self.models,
             "mode": self.last_mode or None,
-            "limit": None if self.last_limit is None else plain_number(self.last_limit),
-            "spent": plain_number(self.spent),
-            "reserved": plain_number(self.reserved),
-            "left": None if self.left is None else plain_number(self.left),
+            "limit": None if self.last_limit is None else plain(self.last_limit),
+            "spent": plain(self.spent),
+            "reserved": plain(self.reserved),
+            "left": None if self.left is None else plain(self.left),
             "resets_at": self.resets_at,
         }
 
@@ -307,7 +308,7 @@ class Reservation(models.Model):
             ended = limits.release(self.tenant_id, self.request_id, using=using)
             if ended is None or not ended.changed:
                 return False
-            held = dict(zip(map(str, ended.buckets), map(plain_number, ended.amounts), strict=True))
+            held = dict(zip(map(str, ended.buckets), map(plain, ended.amounts), strict=True))
             AuditLog.objects.record(
                 "reservation.released",
                 tenant=self.tenant_id, app=self.app_id, branch=self.branch_id, user=self.user_id, api_key=self.key_id,
@@ -333,8 +334,8 @@ class Reservation(models.Model):
             **{name: getattr(self, name) for name in named},
             "ended_at": self.ended_at,
             "counters": self.bucket_ids,
-            "amounts": [plain_number(amount) for amount in self.amounts],
-            "actuals": None if self.actuals is None else [plain_number(amount) for amount in self.actuals],
+            "amounts": [plain(amount) for amount in self.amounts],
+            "actuals": None if self.actuals is None else [plain(amount) for amount in self.actuals],
             "overrun": self.overrun,
             "estimated": self.estimated,
         }

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.core import ids
-from controlplane.core.ids import NIL, instant_of, lower_bound, milliseconds, number_of, uuid7, uuid7_at, uuid7_of
+from controlplane.core.ids import NIL, instant_of, iso, lower_bound, milliseconds, number_of, uuid7, uuid7_at, uuid7_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 YEARS = st.integers(1_577_836_800_000_000, 4_102_444_800_000_000).map(lambda us: EPOCH + timedelta(microseconds=us))
@@ -138,3 +138,9 @@ def test_ids_of_one_millisecond_keep_the_order_of_their_microseconds(db):
 @given(YEARS, st.binary())
 def test_the_number_of_an_id_is_that_of_the_id(at, seed):
     assert number_of(at, seed) == uuid7_of(at, seed).int
+
+
+def test_an_instant_is_told_in_utc_whatever_zone_it_is_in():
+    berlin = datetime(2026, 11, 21, 14, 41, 7, tzinfo=timezone(timedelta(hours=1)))
+
+    assert iso(berlin) == iso(berlin.astimezone(UTC)) == "2026-11-21T13:41:07Z"

@@ -232,7 +232,10 @@ def test_the_json_is_the_record_of_the_functions_that_decide(operator, world):
     effective = Policy.objects.effective(**asked)
     decision = effective.decide_model("o1")
     expected = explain(
-        effective, decision, Policy.objects.left_out(effective), standing(effective, decision.record, NOON)
+        effective,
+        decision,
+        Policy.objects.left_out(effective),
+        standing(effective, decision.record, "openai/gpt-4o", NOON),
     )
 
     answer = ask(

@@ -4,9 +4,9 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
+from catalog.units import plain
 from controlplane.core.commands import REFUSED
 from policies import limits
-from policies.counting import plain_number
 from policies.models import LimitBucket
 from policies.sweeping import Difference
 from tenants import commands
@@ -40,7 +40,7 @@ class Command(commands.Command):
 def _line(one: Difference) -> str:
     parts = {"spent": (one.spent, one.told_spent), "reserved": (one.reserved, one.told_reserved)}
     said = "; ".join(
-        f"{name} {plain_number(is_)}, reservations say {plain_number(told)} (difference {plain_number(is_ - told)})"
+        f"{name} {plain(is_)}, reservations say {plain(told)} (difference {plain(is_ - told)})"
         for name, (is_, told) in parts.items()
         if is_ != told
     )
