@@ -15,6 +15,12 @@ class AuditingConfig(AppConfig):
         "InferenceRequest": "is a log itself, append-only",
         "InFlightRequest": "traffic, not configuration; ends as a fact of the log",
         "DeadLetter": "refused input, kept whole; its resolution is recorded as an event",
+        "UsageHour": "sums of the log, made again from it",
+        "UsageDay": "sums of the log, made again from it",
+        "UsageSummary": "sums of the log; closing a month is recorded as an event",
+        "IngestWatermark": "how far a job has read, not configuration",
+        "AuditSeal": "append-only itself, and chained",
+        "RetentionRecord": "append-only itself; each is recorded as an event too",
     }
 
     def ready(self) -> None:
@@ -24,3 +30,4 @@ class AuditingConfig(AppConfig):
 
         partitions.register(partitions.PartitionedLog("cp_auditing_auditlog"))
         partitions.register(LOG)
+        partitions.register(partitions.PartitionedLog("cp_auditing_usagehour", at="hour"))

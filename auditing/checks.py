@@ -11,7 +11,12 @@ from controlplane.core import partitions
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
 
-APPEND_ONLY = ("cp_auditing_auditlog", "cp_auditing_inferencerequest")
+APPEND_ONLY = (
+    "cp_auditing_auditlog",
+    "cp_auditing_inferencerequest",
+    "cp_auditing_auditseal",
+    "cp_auditing_retentionrecord",
+)
 
 
 @register(Tags.database)

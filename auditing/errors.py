@@ -104,3 +104,14 @@ class InvalidImport(AuditingError):
 
     code = "invalid_import"
     http_status = 422
+
+
+class ClusterChanged(AuditingError):
+    """The numbers of transactions begin anew: the database was restored from a dump, or into another cluster."""
+
+    code = "cluster_changed"
+    http_status = 503
+    messages = {
+        "cluster_changed": "The database was restored from a dump: transactions are numbered anew. Sealing and roll-ups wait "
+        "until manage.py audit_rebase."
+    }

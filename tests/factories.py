@@ -9,9 +9,21 @@ from decimal import Decimal
 
 import factory
 
-from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
+from auditing.models import (
+    AuditLog,
+    AuditSeal,
+    DeadLetter,
+    InferenceRequest,
+    InFlightRequest,
+    IngestWatermark,
+    RetentionRecord,
+    UsageDay,
+    UsageHour,
+    UsageSummary,
+)
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, PriceImportDraft, Provider
 from controlplane.core.ids import now, uuid7, uuid7_at
+from controlplane.core.models import WorkerDuty
 from policies.models import LimitAlert, LimitBucket, Policy, PolicyEpoch, PolicyVersion, Reservation
 from tenants import tokens
 from tenants.models import (
@@ -170,6 +182,14 @@ def issue(app, /, **asked):
 # ---------------------------------------------------------------- auditing
 
 
+class WorkerDutyFactory(Factory):
+    class Meta:
+        model = WorkerDuty
+
+    name = factory.Sequence(lambda n: f"duty-{n}")
+    started_at = factory.LazyFunction(now)
+
+
 class AuditLogFactory(Factory):
     class Meta:
         model = AuditLog
@@ -202,6 +222,90 @@ class InferenceRequestFactory(Factory):
     time_zone = "UTC"
     local_date = factory.LazyAttribute(lambda row: row.created_at.date())
     source = InferenceRequest.Source.GATE
+
+
+class RollUpFactory(Factory):
+    class Meta:
+        abstract = True
+
+    id = factory.LazyFunction(uuid7)
+    tenant_id = factory.LazyFunction(uuid7)
+    provider = "openai"
+    model = "openai/gpt-4o"
+    requests = 1
+    completed = 1
+    failed = cancelled = lost = unpriced = estimated = adjustments = 0
+    prompt_tokens = 100
+    completion_tokens = 20
+    cached_tokens = cache_write_tokens = reasoning_tokens = 0
+    cost = Decimal("0.001")
+    estimated_cost = Decimal(0)
+    latency_n = 1
+    latency_sum_ms = latency_max_ms = 800
+    latency_hist = factory.LazyFunction(lambda: [int(n == 10) for n in range(24)])
+
+
+class UsageHourFactory(RollUpFactory):
+    class Meta:
+        model = UsageHour
+
+    hour = factory.LazyFunction(lambda: now().replace(minute=0, second=0, microsecond=0))
+    id = factory.LazyAttribute(lambda row: uuid7_at(row.hour))
+
+
+class UsageDayFactory(RollUpFactory):
+    class Meta:
+        model = UsageDay
+
+    day = factory.LazyFunction(lambda: now().date())
+
+
+class UsageSummaryFactory(RollUpFactory):
+    class Meta:
+        model = UsageSummary
+
+    month = factory.LazyFunction(lambda: now().date().replace(day=1))
+
+
+class IngestWatermarkFactory(Factory):
+    class Meta:
+        model = IngestWatermark
+
+    name = factory.Sequence(lambda n: f"job-{n}")
+    xid = 3
+    system_identifier = 1
+    updated_at = factory.LazyFunction(now)
+
+
+class AuditSealFactory(Factory):
+    class Meta:
+        model = AuditSeal
+
+    id = factory.LazyFunction(uuid7)
+    kind = AuditSeal.Kind.ROWS
+    log = AuditSeal.Log.AUDITLOG
+    tenant_id = factory.LazyFunction(uuid7)
+    month = factory.LazyFunction(lambda: now().date().replace(day=1))
+    seq = 1
+    run = factory.LazyFunction(uuid7)
+    xid_from = 3
+    xid_to = 4
+    id_from = factory.LazyFunction(uuid7)
+    id_to = factory.LazyFunction(uuid7)
+    n = 1
+    root = prev = hash = bytes(32)
+    sealed_at = factory.LazyFunction(now)
+
+
+class RetentionRecordFactory(Factory):
+    class Meta:
+        model = RetentionRecord
+
+    id = factory.LazyFunction(uuid7)
+    created_at = factory.LazyFunction(now)
+    kind = RetentionRecord.Kind.HOLD
+    tenant_id = factory.LazyFunction(uuid7)
+    reason = "a law suit"
 
 
 class InFlightRequestFactory(Factory):

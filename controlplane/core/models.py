@@ -51,3 +51,26 @@ class Process(models.Model):
     def silent(self) -> bool:
         """Whether it has not written for four times as long as it should; it may have ended."""
         return self.age >= self.SILENT
+
+
+class WorkerDuty(models.Model):
+    """When a duty was done last, and how it went: one row per duty, written by the worker that did it.
+
+    failures: runs since the last that succeeded. error: of the last run, without secrets; '' = it went well.
+    """
+
+    name = models.CharField(max_length=64, primary_key=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(
+        null=True, blank=True, help_text="Of the last run that ended; NULL: the first goes on."
+    )
+    failures = models.IntegerField(default=0)
+    error = models.TextField(default="", blank=True)
+
+    class Meta:
+        db_table_comment = "When a duty was done last, and how it went"
+        verbose_name_plural = "worker duties"
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.name

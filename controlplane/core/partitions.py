@@ -24,10 +24,14 @@ class PartitionMissing(ControlPlaneError):
 
 @dataclass(frozen=True, slots=True)
 class PartitionedLog:
-    """A log partitioned by month. local_unique: columns unique within each month (the parent cannot say so)."""
+    """A table partitioned by month of the instant in its ids, which is the column `at`.
+
+    local_unique: columns unique within each month (the parent cannot say so).
+    """
 
     table: str
     local_unique: tuple[str, ...] = ()
+    at: str = "created_at"
 
 
 _logs: dict[str, PartitionedLog] = {}
@@ -86,5 +90,7 @@ def ensure(
     if missing:
         with connections[using or conf.DATABASE].cursor() as cursor:
             for month in missing:
-                cursor.execute("SELECT cp_partition_add(%s, %s, %s)", [log.table, month, list(log.local_unique)])
+                cursor.execute(
+                    "SELECT cp_partition_add(%s, %s, %s, %s)", [log.table, month, list(log.local_unique), log.at]
+                )
     return missing

