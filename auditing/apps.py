@@ -25,9 +25,11 @@ class AuditingConfig(AppConfig):
 
     def ready(self) -> None:
         import auditing.checks  # noqa: F401 - registers them
+        from auditing import partitioning
         from auditing.ingest import LOG
-        from controlplane.core import partitions
+        from controlplane.core import duties, partitions
 
         partitions.register(partitions.PartitionedLog("cp_auditing_auditlog"))
         partitions.register(LOG)
         partitions.register(partitions.PartitionedLog("cp_auditing_usagehour", at="hour"))
+        duties.register(duties.Duty("partitions", 3600, partitioning.duty))

@@ -28,6 +28,7 @@ def check_logs(
         return
     yield from _unguarded()
     yield from _without_months()
+    yield from _without_local_index()
     yield from _unwatched()
 
 
@@ -52,12 +53,25 @@ def _unguarded() -> Iterable[CheckMessage]:
 
 def _without_months() -> Iterable[CheckMessage]:
     for log in partitions.registered():
-        missing = partitions.plan(partitions.existing_months(log), now(), ahead=1)
-        if missing:
+        steps = partitions.plan(partitions.existing_months(log), now(), ahead=1)
+        if steps:
             yield Error(
-                f"{log.table} has no partition for {', '.join(f'{month:%Y-%m}' for month in missing)}.",
+                f"{log.table} has no partition for {', '.join(f'{step.month:%Y-%m}' for step in steps)}.",
                 hint="Run: manage.py audit_partitions",
                 id="cp_auditing.E002",
+            )
+
+
+def _without_local_index() -> Iterable[CheckMessage]:
+    """What is unique within a month alone: without the index of a month, a request is in it twice."""
+    for log in partitions.registered():
+        for month in partitions.without_local_index(log) if log.local_unique else []:
+            name, columns = f"{log.table}_{month:%Y%m}", ", ".join(log.local_unique)
+            yield Error(
+                f"{name} has no unique index of ({columns}): the same request can be in it twice.",
+                hint="Remove what is there twice, then make it: "
+                f"CREATE UNIQUE INDEX CONCURRENTLY {name}_once ON {name} ({columns});",
+                id="cp_auditing.E004",
             )
 
 

@@ -36,6 +36,17 @@ def test_a_month_that_is_missing_ahead_is_named_with_its_command(db):
     assert "audit_partitions" in error.hint
 
 
+def test_a_month_that_takes_a_request_twice_is_named_with_the_statement_that_mends_it(db):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'cp_auditing_inferencerequest'::regclass"
+        )
+        [partition] = cursor.fetchone()
+        cursor.execute(f"DROP INDEX {partition}_once")
+
+    assert f"{partition}_once ON {partition} (tenant_id, request_id)" in found()["cp_auditing.E004"].hint
+
+
 def test_a_configuration_table_that_nothing_watches_is_named(db):
     with connection.cursor() as cursor:
         cursor.execute("SELECT cp_audit_unwatch('cp_tenants_app')")

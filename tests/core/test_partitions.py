@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta, timezone
 from threading import Barrier, Thread
 
+import psycopg
 import pytest
 from django.db import IntegrityError, connection, transaction
 from hypothesis import given
@@ -11,7 +12,19 @@ from hypothesis import strategies as st
 from auditing.models import InferenceRequest
 from controlplane.core import partitions
 from controlplane.core.ids import now, uuid7_at
-from controlplane.core.partitions import PartitionedLog, PartitionMissing, ensure, existing_months, plan
+from controlplane.core.partitions import (
+    Attach,
+    Create,
+    Finish,
+    PartitionBusy,
+    PartitionedLog,
+    PartitionMissing,
+    State,
+    ensure,
+    existing_months,
+    plan,
+    states,
+)
 from tests.factories import AuditLogFactory, InferenceRequestFactory
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
@@ -20,16 +33,45 @@ AUDIT = PartitionedLog("cp_auditing_auditlog")
 MONTHS = st.dates(date(2020, 1, 1), date(2027, 2, 1)).map(lambda day: day.replace(day=1))
 
 
+def created(*months):
+    return [Create(month) for month in months]
+
+
 def test_the_plan_is_this_month_and_those_ahead():
-    assert plan([], AT) == [date(2026, 11, 1), date(2026, 12, 1), date(2027, 1, 1), date(2027, 2, 1)]
+    assert plan([], AT) == created(date(2026, 11, 1), date(2026, 12, 1), date(2027, 1, 1), date(2027, 2, 1))
 
 
 def test_the_plan_leaves_out_what_exists():
-    assert plan([date(2026, 12, 1)], AT, ahead=1) == [date(2026, 11, 1)]
+    assert plan([date(2026, 12, 1)], AT, ahead=1) == created(date(2026, 11, 1))
 
 
 def test_a_month_asked_for_is_made_too():
-    assert plan(plan([], AT), AT, months=[date(2023, 11, 1)]) == [date(2023, 11, 1)]
+    existing = {step.month: State.ATTACHED for step in plan([], AT)}
+
+    assert plan(existing, AT, months=[date(2023, 11, 1)]) == created(date(2023, 11, 1))
+
+
+def test_a_month_whose_table_is_there_is_attached_where_it_is_wanted():
+    loose = {date(2026, 11, 1): State.LOOSE, date(2021, 5, 1): State.LOOSE}
+
+    assert plan(loose, AT, ahead=0) == [Attach(date(2026, 11, 1))]
+
+
+def test_an_interrupted_detaching_is_finished_and_undone_where_the_month_is_wanted():
+    detaching = {date(2021, 5, 1): State.DETACHING, date(2026, 11, 1): State.DETACHING}
+
+    assert plan(detaching, AT, ahead=0) == [
+        Finish(date(2021, 5, 1)), Finish(date(2026, 11, 1)), Attach(date(2026, 11, 1)),
+    ]  # fmt: skip
+
+
+def test_a_month_that_is_being_removed_is_left_alone():
+    assert plan({date(2021, 5, 1): State.RETIRING, date(2026, 11, 1): State.ATTACHED}, AT, ahead=0) == []
+
+
+def test_a_month_that_is_being_removed_is_refused_where_it_is_asked_for():
+    with pytest.raises(PartitionMissing, match="audit_retention apply"):
+        plan({date(2021, 5, 1): State.RETIRING}, AT, months=[date(2021, 5, 1)])
 
 
 @pytest.mark.parametrize("month", [date(2019, 12, 1), date(2027, 3, 1)])
@@ -44,21 +86,29 @@ def test_the_month_of_an_instant_is_that_of_utc():
     assert partitions.month_of(east) == date(2026, 11, 1)
 
 
-@given(st.sets(MONTHS), st.sets(MONTHS), st.integers(0, 3))
+STANDING = st.dictionaries(MONTHS, st.sampled_from([State.ATTACHED, State.LOOSE, State.DETACHING]))
+
+
+@given(STANDING, st.sets(MONTHS), st.integers(0, 3))
 def test_a_plan_carried_out_leaves_nothing_to_plan(existing, months, ahead):
     months = {month for month in months if month <= date(2026, 11, 1)}
 
-    made = plan(existing, AT, ahead, months)
+    steps = plan(existing, AT, ahead, months)
 
-    assert made == sorted(made)
-    assert not set(made) & existing
-    assert plan(existing | set(made), AT, ahead, months) == []
+    after = dict(existing)
+    for step in steps:
+        after[step.month] = State.LOOSE if isinstance(step, Finish) else State.ATTACHED
+    assert [step.month for step in steps] == sorted(step.month for step in steps)
+    assert plan(after, AT, ahead, months) == []
+    assert {month for month, state in existing.items() if state is State.ATTACHED}.isdisjoint(
+        step.month for step in steps
+    )
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("log", [AUDIT, REQUESTS], ids=lambda log: log.table)
 def test_installation_makes_this_month_and_three_ahead(log):
-    assert plan(existing_months(log), now()) == []
+    assert plan(states(log), now()) == []
     assert log in partitions.registered()
 
 
@@ -191,3 +241,60 @@ def test_a_month_made_twice_at_once_is_made_once():
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE cp_auditing_inferencerequest DETACH PARTITION cp_auditing_inferencerequest_202203")
         cursor.execute("DROP TABLE cp_auditing_inferencerequest_202203")
+
+
+@pytest.fixture
+def interrupted(transactional_db, other_connection):
+    """A month whose detaching was interrupted: it waited for a reader, and its connection ended."""
+    month, other = date(2022, 4, 1), other_connection
+    ensure(REQUESTS, now(), months=[month])
+    with psycopg.connect(**connection.get_connection_params()) as reader:
+        reader.execute("SELECT count(*) FROM cp_auditing_inferencerequest")
+        other.execute("SET lock_timeout = 1")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute(
+                "ALTER TABLE cp_auditing_inferencerequest DETACH PARTITION cp_auditing_inferencerequest_202204 CONCURRENTLY"
+            )
+    yield month
+    other.execute("SET lock_timeout = 0")
+    if states(REQUESTS).get(month) is State.ATTACHED:
+        other.execute("ALTER TABLE cp_auditing_inferencerequest DETACH PARTITION cp_auditing_inferencerequest_202204")
+    other.execute("DROP TABLE cp_auditing_inferencerequest_202204")
+
+
+def test_an_interrupted_detaching_is_seen_and_finished(interrupted):
+    assert states(REQUESTS)[interrupted] is State.DETACHING
+    assert interrupted not in existing_months(REQUESTS)
+
+    assert ensure(REQUESTS, now()) == []
+
+    assert states(REQUESTS)[interrupted] is State.LOOSE
+
+
+def test_an_interrupted_detaching_of_a_month_that_is_asked_for_is_undone(interrupted):
+    assert ensure(REQUESTS, now(), months=[interrupted]) == [interrupted]
+
+    assert InferenceRequestFactory(created_at=datetime(2022, 4, 2, tzinfo=UTC)).pk
+    assert guards("cp_auditing_inferencerequest_202204") == {"cp_append_only": "A", "cp_no_truncate": "A"}
+
+
+@pytest.mark.slow
+def test_a_log_that_somebody_holds_is_busy_and_nothing_is_left_half_made(transactional_db, other_connection):
+    month = date(2022, 5, 1)
+    with other_connection.transaction():
+        other_connection.execute("LOCK TABLE cp_auditing_inferencerequest IN SHARE UPDATE EXCLUSIVE MODE")
+
+        with pytest.raises(PartitionBusy, match="End it, then try again"):
+            ensure(REQUESTS, now(), months=[month])
+
+    assert month not in states(REQUESTS)
+
+
+@pytest.mark.django_db
+def test_a_month_without_its_unique_index_is_named():
+    assert partitions.without_local_index(REQUESTS) == []
+    ensure(REQUESTS, now(), months=[date(2021, 11, 1)])
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX cp_auditing_inferencerequest_202111_once")
+
+    assert partitions.without_local_index(REQUESTS) == [date(2021, 11, 1)]

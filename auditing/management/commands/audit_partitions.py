@@ -4,17 +4,16 @@ from argparse import ArgumentParser, ArgumentTypeError
 from datetime import date, datetime
 from typing import Any
 
+from auditing import partitioning
 from auditing.context import command_actor
-from auditing.models import AuditLog
 from controlplane.core import commands, partitions
-from controlplane.core.conf import conf
 from controlplane.core.ids import now
 
 
 class Command(commands.Command):
     help = (
         "Makes the monthly partitions that the logs need: the present month, those ahead, and others by name. Says what "
-        "it makes; what is there stays."
+        "it does; what is there stays, and what was interrupted is finished."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -29,23 +28,15 @@ class Command(commands.Command):
         parser.add_argument("--json", action="store_true", help="the months by log as one JSON object, for scripts")
 
     def handle(self, *args: Any, ahead: int, month: list[date], dry_run: bool, **options: Any) -> None:
-        present, made = now(), {}
-        plans = {
-            log: partitions.plan(partitions.existing_months(log), present, ahead, month)
-            for log in partitions.registered()
-        }
-        for log, months in plans.items():
-            if not dry_run:
-                months = partitions.ensure(log, present, ahead, month, using=conf.DATABASE)
-            made[log.table] = [f"{first:%Y-%m}" for first in months]
-        if not dry_run and any(made.values()):
-            AuditLog.objects.record("partitions.made", actor=command_actor(self.name), details=made)
+        plans = partitioning.plans(now(), ahead, month)
+        if not dry_run:
+            partitioning.apply(plans, actor=command_actor(self.name))
         if options["json"]:
-            self.write_json(made)
+            self.write_json(partitioning.told(plans))
             return
-        for table, names in made.items():
-            verb = "would make" if dry_run else "made"
-            self.stdout.write(f"{table}: {verb} {', '.join(names)}" if names else f"{table}: nothing to make")
+        for log, steps in plans.items():
+            told = [f"{f'would {step.says}' if dry_run else step.said} {step.month:%Y-%m}" for step in steps]
+            self.stdout.write(f"{log.table}: {', '.join(told) or 'nothing to make'}")
 
 
 def month(text: str) -> date:

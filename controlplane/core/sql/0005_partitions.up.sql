@@ -21,6 +21,11 @@ BEGIN
     IF EXISTS (SELECT FROM pg_inherits WHERE inhparent = parent AND inhrelid = to_regclass('public.' || quote_ident(child))) THEN
         RETURN 'exists';
     END IF;
+    IF EXISTS (SELECT FROM pg_trigger
+               WHERE tgrelid = to_regclass('public.' || quote_ident(child)) AND tgname = 'cp_retired') THEN
+        RAISE EXCEPTION '% is being removed, for its time is over.', child
+            USING ERRCODE = '55000', HINT = 'Run manage.py audit_retention apply, then try again.';
+    END IF;
     IF to_regclass('public.' || quote_ident(child)) IS NULL THEN
         outcome := 'created';
         -- PARTITION OF would lock the parent ACCESS EXCLUSIVE; LIKE and ATTACH do not.
