@@ -21,7 +21,7 @@ import pytest
 
 from controlplane import running
 from controlplane.devdb import server
-from controlplane.management.commands import up
+from controlplane.management.commands import run_worker, up
 from controlplane.serving import (
     NoFreePort,
     PortTaken,
@@ -31,6 +31,7 @@ from controlplane.serving import (
     listen,
     listen_on_first_free,
 )
+from controlplane.worker import CANCELLED_S
 
 from .devdb.conftest import make_folder, tear_down
 
@@ -107,6 +108,12 @@ def get(url: str) -> http.client.HTTPResponse:
     return answer
 
 
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The workers that an `up` has started beside itself."""
+    found = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "run_worker"], capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
 def end(process: subprocess.Popen[str], number: signal.Signals) -> int:
     process.send_signal(number)
     process.communicate(timeout=60)
@@ -121,12 +128,12 @@ def checkout() -> Iterator[Checkout]:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Checkout, str]]:
-    """A checkout that was new and is up now, and what `up` said."""
+def served() -> Iterator[tuple[Checkout, str, subprocess.Popen[str]]]:
+    """A checkout that was new and is up now, what `up` said, and its process."""
     folder = make_folder(os.geteuid())
     checkout = Checkout(folder / ".devdb")
     process, said = checkout.up()
-    yield checkout, said
+    yield checkout, said, process
     end(process, signal.SIGTERM)
     tear_down(folder)
 
@@ -144,8 +151,8 @@ def free_port() -> int:
     return port
 
 
-def test_the_printed_user_signs_in_at_the_printed_address(served: tuple[Checkout, str]):
-    checkout, said = served
+def test_the_printed_user_signs_in_at_the_printed_address(served: tuple[Checkout, str, subprocess.Popen[str]]):
+    checkout, said, _ = served
     user, password = re.search(r"User (\S+), password (\S+)", said).groups()  # type: ignore[union-attr]
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
 
@@ -160,8 +167,8 @@ def test_the_printed_user_signs_in_at_the_printed_address(served: tuple[Checkout
     assert (checkout.devdb / "admin-password").stat().st_mode & 0o777 == 0o600
 
 
-def test_static_files_are_served(served: tuple[Checkout, str]):
-    _, said = served
+def test_static_files_are_served(served: tuple[Checkout, str, subprocess.Popen[str]]):
+    _, said, _ = served
     page = get(address(said)).read().decode()
     [first, *_] = re.findall(r'href="(/static/[^"]+\.css)"', page)
 
@@ -170,8 +177,8 @@ def test_static_files_are_served(served: tuple[Checkout, str]):
     assert answer.headers["Content-Type"].startswith("text/css")
 
 
-def test_a_second_up_shows_the_first_and_changes_nothing(served: tuple[Checkout, str]):
-    checkout, said = served
+def test_a_second_up_shows_the_first_and_changes_nothing(served: tuple[Checkout, str, subprocess.Popen[str]]):
+    checkout, said, process = served
     before = checkout.manage("shell", "-v0", "-c", COUNTS).stdout
     postmaster = server.status(checkout.devdb).pid
 
@@ -180,13 +187,14 @@ def test_a_second_up_shows_the_first_and_changes_nothing(served: tuple[Checkout,
     assert second.returncode == 0, second.stderr
     assert address(second.stdout) == address(said)
     assert "Already running" in second.stdout
+    assert len(workers_of(process)) == 1
     assert before.startswith("{")
     assert checkout.manage("shell", "-v0", "-c", COUNTS).stdout == before
     assert server.status(checkout.devdb).pid == postmaster
 
 
-def test_the_page_is_back_after_the_database_was_killed(served: tuple[Checkout, str]):
-    checkout, said = served
+def test_the_page_is_back_after_the_database_was_killed(served: tuple[Checkout, str, subprocess.Popen[str]]):
+    checkout, said, _ = served
     pid = server.status(checkout.devdb).pid
     assert pid is not None
 
@@ -201,9 +209,10 @@ def test_a_signal_ends_it_and_leaves_the_database_up(checkout: Checkout, number:
     process, said = checkout.up(PORT=str(free_port))
     assert f":{free_port}/" in address(said)
     assert get(address(said)).status == 200
+    assert len(workers_of(process)) == 1
 
-    assert end(process, number) == 0
-    assert up.GRACEFUL_S < 5
+    assert end(process, number) == 0  # its output ends when the worker has too
+    assert max(up.GRACEFUL_S, run_worker.LOOK_S + run_worker.BESIDE_S + CANCELLED_S) < 5
 
     assert server.status(checkout.devdb).state == "running"
     with pytest.raises(ConnectionRefusedError):
@@ -267,8 +276,10 @@ def test_a_folder_with_other_things_in_it_stops_up_with_a_sentence(checkout: Che
     assert (checkout.devdb / "pg18" / "letters.txt").read_text() == "mine"
 
 
-def test_serve_takes_bind_and_port_and_ends_in_peace(served: tuple[Checkout, str], free_port: int):
-    checkout, _ = served
+def test_serve_takes_bind_and_port_and_ends_in_peace(
+    served: tuple[Checkout, str, subprocess.Popen[str]], free_port: int
+):
+    checkout, _, _ = served
     process = checkout.start("manage.py", "serve", BIND="127.0.0.1", PORT=str(free_port), WEB_CONCURRENCY="1")
     said = read_until(process, "Serving")
 
@@ -321,8 +332,10 @@ def test_a_broken_note_is_no_running_up(tmp_path: Path, content: str):
     assert running.find(tmp_path) is None
 
 
-def test_somebody_else_on_the_noted_port_is_no_running_up(served: tuple[Checkout, str], tmp_path: Path):
-    _, said = served
+def test_somebody_else_on_the_noted_port_is_no_running_up(
+    served: tuple[Checkout, str, subprocess.Popen[str]], tmp_path: Path
+):
+    _, said, _ = served
     port = urllib.parse.urlparse(address(said)).port
     (tmp_path / "up.json").write_text(json.dumps({"port": port, "token": "of another checkout"}))
 

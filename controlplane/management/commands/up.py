@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -41,7 +44,8 @@ ADMIN = "admin"
 class Command(BaseCommand):
     help = (
         "Brings the project up on this machine: starts the embedded PostgreSQL (unless DATABASE_URL is set), migrates, "
-        "makes demo data and the user `admin` once, and serves on 127.0.0.1 until Ctrl-C; the database stays up. "
+        "makes demo data and the user `admin` once, and serves on 127.0.0.1 with the worker beside it until Ctrl-C; the "
+        "database stays up. "
         "PORT: the port; unset, the first free one of 8000 to 8009. When it runs already, its address is shown."
     )
     requires_system_checks: list[str] = []
@@ -96,6 +100,7 @@ class Command(BaseCommand):
         self.show_sign_in(folder)
         self.say("Ctrl-C stops serving; the database stays up (`manage.py devdb stop` stops it).")
         connection.close()
+        start_worker()
         become_gunicorn("controlplane.running:application()", listener, workers(env, GRACEFUL_S), env)
 
     def migrate(self) -> None:
@@ -119,6 +124,12 @@ class Command(BaseCommand):
     def say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()  # seen at once, in a pipe too
+
+
+def start_worker() -> None:
+    """A process that does the duties for as long as the one that this one turns into serves."""
+    command = [sys.executable, "-m", "controlplane", "run_worker", "--beside", str(os.getpid())]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 (our own interpreter and arguments)
 
 
 def listener_for(env: Env) -> socket.socket:
