@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
                 ("tenant_id", models.UUIDField(help_text="Nil: the platform.")),
                 ("month", models.DateField(help_text="First day of the month: UTC of rows, local of summaries.")),
                 ("seq", models.BigIntegerField(help_text="1, 2, 3 … of the log and tenant.")),
-                ("run", models.UUIDField(help_text="One run of sealing; its checkpoint names it too.")),
+                ("run", models.UUIDField(help_text="Of the hash of the checkpoint before, the first 16 octets.")),
                 ("xid_from", models.BigIntegerField()),
                 ("xid_to", models.BigIntegerField()),
                 ("id_from", models.UUIDField()),
@@ -57,7 +57,10 @@ class Migration(migrations.Migration):
                 "db_table_comment": "A hash over rows that nobody may change any more. Append-only.",
                 "permissions": [("verify_auditlog", "Can verify the audit log")],
                 "default_permissions": ("view",),
-                "indexes": [models.Index(fields=["tenant_id", "log", "month", "seq"], name="auditseal_month_idx")],
+                "indexes": [
+                    models.Index(fields=["tenant_id", "log", "month", "seq"], name="auditseal_month_idx"),
+                    models.Index(fields=["run"], name="auditseal_run_idx"),
+                ],
                 "constraints": [
                     models.UniqueConstraint(fields=("tenant_id", "log", "seq"), name="cp_auditing_auditseal_chain")
                 ],

@@ -23,9 +23,10 @@ class AuditSeal(models.Model):
     """A hash over rows that nobody may change any more, chained to the seal before it. Written by sealing; never changes.
 
     rows: root is the RFC 6962 tree of the leaves of n rows of one log, tenant and month, of the transactions
-    xid_from <= xid < xid_to and the ids id_from <= id <= id_to. checkpoint (of the platform): root over the hashes of the
-    seals of its run, so that a seal dropped at the end shows. close, reopen: a month of summaries, with their rows' root.
-    hash covers all but id; prev is the hash of seq - 1 of the same log and tenant, at first 32 zero bytes.
+    xid_from <= xid < xid_to and the ids id_from <= id <= id_to; the ranges of a window cover its month. checkpoint (of the
+    platform): root over the hashes of the seals of its `run`, by log, tenant and seq, so that a seal dropped at the end shows.
+    close, reopen: a month of summaries, with their rows' root. run: the first 16 octets of the hash of the checkpoint before,
+    nil before the first. hash covers all but id; prev is the hash of seq - 1 of the same log and tenant, at first 32 zero bytes.
     """
 
     class Kind(models.TextChoices):
@@ -46,7 +47,7 @@ class AuditSeal(models.Model):
     tenant_id = models.UUIDField(help_text="Nil: the platform.")
     month = models.DateField(help_text="First day of the month: UTC of rows, local of summaries.")
     seq = models.BigIntegerField(help_text="1, 2, 3 … of the log and tenant.")
-    run = models.UUIDField(help_text="One run of sealing; its checkpoint names it too.")
+    run = models.UUIDField(help_text="Of the hash of the checkpoint before, the first 16 octets.")
     xid_from = models.BigIntegerField()
     xid_to = models.BigIntegerField()
     id_from = models.UUIDField()
@@ -69,7 +70,11 @@ class AuditSeal(models.Model):
             # the chain of a log and tenant has no fork
             models.UniqueConstraint(fields=["tenant_id", "log", "seq"], name="cp_auditing_auditseal_chain"),
         ]
-        indexes = [models.Index(fields=["tenant_id", "log", "month", "seq"], name="auditseal_month_idx")]
+        indexes = [
+            models.Index(fields=["tenant_id", "log", "month", "seq"], name="auditseal_month_idx"),
+            # what a checkpoint binds: sealing reads it at each run
+            models.Index(fields=["run"], name="auditseal_run_idx"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.log} {self.seq}"
