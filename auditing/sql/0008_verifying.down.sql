@@ -1,1 +1,10 @@
-SELECT 1;
+DROP FUNCTION cp_audit_verify(text, uuid);
+DROP FUNCTION cp_verify_guards();
+DROP FUNCTION cp_verify_months(uuid);
+DROP FUNCTION cp_verify_younger(text, uuid, bigint, bigint, uuid, uuid);
+DROP FUNCTION cp_verify_upto(text);
+DROP FUNCTION cp_verify_pending(text, uuid, bigint);
+DROP FUNCTION cp_verify_rows(text, uuid, bigint, bigint, uuid, uuid);
+DROP FUNCTION cp_verify_gone(text, uuid);
+DROP FUNCTION cp_verify_checkpoints(uuid);
+DROP FUNCTION cp_verify_chains(text, uuid);
