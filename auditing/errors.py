@@ -115,3 +115,18 @@ class ClusterChanged(AuditingError):
         "cluster_changed": "The database was restored from a dump: transactions are numbered anew. Sealing and roll-ups wait "
         "until manage.py audit_rebase."
     }
+
+
+class AckTimeout(AuditingError):
+    """The database has not confirmed a row in time. It is written later, or was a moment ago: `id` says which row."""
+
+    code = "ack_timeout"
+    http_status = 503
+    messages = {
+        "ack_timeout": "The database has not confirmed the row in time. It waits to be written and is not lost: do not write it "
+        "again under another id."
+    }
+
+    def __init__(self, id: object = None) -> None:
+        self.id = id
+        super().__init__()

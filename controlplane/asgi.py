@@ -6,6 +6,8 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from auditing.writer import Lifespan, writer
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
-application = get_asgi_application()
+application = Lifespan(get_asgi_application(), writer)

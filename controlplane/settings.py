@@ -29,6 +29,9 @@ CONTROLPLANE_ENV = env.choice("CONTROLPLANE_ENV", ["development", "test", "produ
 PRODUCTION = CONTROLPLANE_ENV == "production"
 DEVDB_DIR = LOCAL_DIR / env.str("DEVDB_DIR", default=".devdb")
 
+# Production says where: a container's own disk would not outlive it.
+STATE_DIR = env.str("STATE_DIR", default="" if PRODUCTION else str(DEVDB_DIR / "state"))
+
 DATABASE_URL = env.secret("DATABASE_URL")
 SECRET_KEY = env.secret("SECRET_KEY")
 DEBUG = env.bool("DEBUG", default=CONTROLPLANE_ENV == "development")
@@ -256,6 +259,7 @@ CONTROLPLANE: dict[str, Any] = {
     "MIGRATE": True,
     # known without the prefix, too; with it they win
     "DATABASE_DIRECT_URL": env.secret("DATABASE_DIRECT_URL"),
+    "STATE_DIR": str(LOCAL_DIR / STATE_DIR) if STATE_DIR else "",
     "CACHE_API_KEY_SIZE": env.int("CACHE_API_KEY_SIZE", default=Conf.CACHE_API_KEY_SIZE),
     "CACHE_API_KEY_TTL": env.int("CACHE_API_KEY_TTL", default=Conf.CACHE_API_KEY_TTL),
     "CACHE_MODEL_SIZE": env.int("CACHE_MODEL_SIZE", default=Conf.CACHE_MODEL_SIZE),

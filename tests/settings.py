@@ -15,3 +15,4 @@ SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = False
 # One bcrypt takes a quarter of a second, and the suite signs in hundreds of times; the real hasher has its own test.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CONTROLPLANE["DATABASE_DIRECT_URL"] = ""  # noqa: F405 - it would lead past the test database
+CONTROLPLANE["STATE_DIR"] = ""  # noqa: F405 - a test names its own, where it is about one

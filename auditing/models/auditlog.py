@@ -1,20 +1,14 @@
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, Unpack
 from uuid import UUID
 
 from django.db import models
 
-from auditing.context import actor_of, current
 from auditing.errors import AppendOnly
-from auditing.models.logs import LogQuerySet, current_xid, id_of
-from auditing.redaction import clean, redact
-from controlplane.core.ids import PLATFORM, now, uuid7_at
-
-_TEXT_LIMIT = 4096
-_DETAILS_LIMIT = 64 * 1024
+from auditing.events import Told, event, stored
+from auditing.models.logs import LogQuerySet, current_xid
+from auditing.writer import writer
 
 
 class AuditLogQuerySet(LogQuerySet["AuditLog"]):
@@ -37,64 +31,42 @@ class AuditLogQuerySet(LogQuerySet["AuditLog"]):
 
 
 class AuditLogManager(models.Manager.from_queryset(AuditLogQuerySet)):  # type: ignore[misc]
-    def record(
-        self,
-        action: str,
-        *,
-        tenant: object = None,
-        app: object = None,
-        branch: object = None,
-        user: object = None,
-        api_key: object = None,
-        actor: object = None,
-        resource: models.Model | tuple[str, object] | None = None,
-        resource_label: str = "",
-        outcome: str = "success",
-        details: dict[str, Any] | None = None,
-        reason: str = "",
-        request_id: str | None = None,
-        provider: str = "",
-        model: str = "",
-    ) -> AuditLog:
+    def record(self, action: str, **told: Unpack[Told]) -> AuditLog:
         """Write an event that is no row change (`demo.seeded`, `gate.denied`), in the caller's transaction.
 
         tenant, app, …: rows or ids; no tenant = the platform. What is left out is taken from the open `audit_context`.
         Secrets are redacted, text over 4 KiB is cut: content never makes an event fail. It is lost if the caller rolls
         back.
         """
-        said = current()
-        who = actor_of(actor) if actor is not None else None
-        at = now()
-        kind, key = (
-            (resource._meta.db_table, resource.pk) if isinstance(resource, models.Model) else resource or ("", "")
-        )
-        row = AuditLog(
-            id=uuid7_at(at),
-            created_at=at,
-            tenant_id=_id(tenant) or _id(said.get("tenant_id")) or PLATFORM,
-            app_id=_id(app),
-            branch_id=_id(branch),
-            user_id=_id(user),
-            api_key_id=_id(api_key),
-            actor_type=who.type if who else said.get("actor_type", "system"),
-            actor_id=_text(who.id if who else said.get("actor_id", "")),
-            actor_label=_text(who.label if who else said.get("actor_label", "")),
-            actor_role=who.role if who else said.get("actor_role", ""),
-            action=action,
-            resource_type=kind,
-            resource_id=_text(str(key)),
-            resource_label=_text(resource_label or (str(resource) if isinstance(resource, models.Model) else "")),
-            outcome=outcome,
-            details=_details(details) if details else None,
-            reason=_text(reason or said.get("reason", "")),
-            request_id=_text(request_id) if request_id else said.get("request_id"),
-            ip=said.get("ip"),
-            user_agent=said.get("user_agent"),
-            provider=provider,
-            model=model,
-        )
+        row = AuditLog(**stored(event(action, **told)))
         row.save(force_insert=True)
         return row
+
+    def record_async(self, action: str, **told: Unpack[Told]) -> UUID:
+        """Have an event written soon, in no transaction of the caller's: it outlives his rollback. Returns its id in
+        microseconds.
+
+        Arguments as of `record`, taken at the call. It survives the end of the process, SIGTERM and an absent database, not a
+        kill -9: what may not be lost needs `record_durable`. What the database refuses becomes a DeadLetter. Where the queue is
+        full it waits 0.25 s, then writes to the spool. Raises AuditUnavailable when that is full too.
+        """
+        return writer.put(event(action, **told))
+
+    def record_durable(self, action: str, *, timeout: float = 5.0, **told: Unpack[Told]) -> UUID:
+        """Write an event and wait for its commit, in no transaction of the caller's; calls at once share a commit. Its id.
+
+        Arguments as of `record`. timeout: seconds; after them AckTimeout, whose `id` names the row: it is kept and will be
+        written, or is. Raises InvalidRow when the database refuses the row, which is a DeadLetter then, and AuditUnavailable.
+        """
+        return writer.put(event(action, **told), durable=True, timeout=timeout)
+
+    async def arecord_async(self, action: str, **told: Unpack[Told]) -> UUID:
+        """`record_async` on an event loop, which it never holds up."""
+        return await writer.aput(event(action, **told))
+
+    async def arecord_durable(self, action: str, *, timeout: float = 5.0, **told: Unpack[Told]) -> UUID:
+        """`record_durable` on an event loop, which it never holds up."""
+        return await writer.aput(event(action, **told), durable=True, timeout=timeout)
 
 
 class AuditLog(models.Model):
@@ -170,32 +142,3 @@ class AuditLog(models.Model):
 
     def delete(self, *args: object, **kwargs: object) -> NoReturn:
         raise AppendOnly
-
-
-def _id(value: object) -> UUID | None:
-    return None if value in (None, "") else id_of(value)
-
-
-def _text(value: str) -> str:
-    return clean(value)[:_TEXT_LIMIT]
-
-
-def _details(details: dict[str, Any]) -> dict[str, Any]:
-    """The details without secrets; over 64 KiB, their size, SHA-256 and beginning."""
-    kept: dict[str, Any] = redact(_plain(details))
-    text = json.dumps(kept, ensure_ascii=False)
-    whole = text.encode()
-    if len(whole) <= _DETAILS_LIMIT:
-        return kept
-    return {"$bytes": len(whole), "$sha256": hashlib.sha256(whole).hexdigest(), "$head": text[:_TEXT_LIMIT]}
-
-
-def _plain(value: Any) -> Any:
-    """JSON without what jsonb refuses: NUL and lone surrogates become U+FFFD; unknown types their text."""
-    if isinstance(value, dict):
-        return {_text(str(key)): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int):
-        return value
-    return _text(str(value))

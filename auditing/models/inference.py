@@ -15,6 +15,7 @@ from auditing.errors import AppendOnly
 from auditing.models.auditlog import AuditLog
 from auditing.models.inflight import InFlightRequest
 from auditing.models.logs import LogQuerySet, current_xid, id_of
+from auditing.writer import writer
 from controlplane.core.conf import conf
 
 
@@ -196,6 +197,31 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
             progress=progress,
             using=conf.DATABASE,
         )
+
+    def record_async(self, row: Mapping[str, Any]) -> UUID:
+        """Have a finished call written soon: a mapping keyed by column, as a row of `ingest`. Returns the fact's id.
+
+        It is taken as it is at the call, then validated and priced as by `ingest`, in a thread; a row that is refused becomes a
+        DeadLetter. The same request again is the same row. Raises InvalidRow when created_at, tenant_id or request_id is
+        missing or none, AuditUnavailable as `AuditLog.objects.record_async` does, which says too what survives what.
+        """
+        return writer.put(row)
+
+    def record_durable(self, row: Mapping[str, Any], *, timeout: float = 5.0) -> UUID:
+        """Write a finished call and wait for its commit; calls at once share one. Returns the fact's id.
+
+        Raises InvalidRow when it is refused (it is a DeadLetter then), AckTimeout when that is not known within `timeout`
+        seconds, AuditUnavailable.
+        """
+        return writer.put(row, durable=True, timeout=timeout)
+
+    async def arecord_async(self, row: Mapping[str, Any]) -> UUID:
+        """`record_async` on an event loop, which it never holds up."""
+        return await writer.aput(row)
+
+    async def arecord_durable(self, row: Mapping[str, Any], *, timeout: float = 5.0) -> UUID:
+        """`record_durable` on an event loop, which it never holds up."""
+        return await writer.aput(row, durable=True, timeout=timeout)
 
     def metrics(self, tenant: object, start: datetime, end: datetime) -> sums.Metrics:
         """Totals of a tenant over start <= created_at < end (aware, else InvalidWindow)."""

@@ -19,6 +19,9 @@ class Conf:
     ENCRYPTION_KEYS: tuple[str, ...] = ()
     """Fernet keys for encrypted columns, newest first: the first writes, all read."""
 
+    STATE_DIR: str = ""
+    """Folder of this machine for what waits for the database, such as rows of the logs; empty: they wait in memory alone."""
+
     AUDIT_DIRECTORY: Any = None
     """Object, or dotted path of one, that tells auditing about tenants (auditing.directory.Directory)."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from uuid_utils.compat import uuid7 as _uuid7
@@ -46,6 +47,18 @@ def uuid7_at(at: datetime) -> UUID:
     """
     fraction = at.microsecond % 1000 * 4096 // 1000
     return UUID(int=_compose(milliseconds(at), fraction << 62 | secrets.randbits(62)))
+
+
+def number_at(us: int) -> int:
+    """`uuid7_at(…).int` of so many whole microseconds since 1970, at a tenth of the time: for who may not wait. Unique as the
+    others are, but not secret: who sees many can tell the next."""
+    bits = random.getrandbits(62)  # seeded anew in the child of a fork
+    return us // 1000 << 80 | 0x7 << 76 | us % 1000 * 4096 // 1000 << 64 | 0b10 << 62 | bits
+
+
+def instant_at(us: int) -> datetime:
+    """The instant so many whole microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def uuid7_of(at: datetime, seed: bytes) -> UUID:
