@@ -12,4 +12,13 @@ class Migration(migrations.Migration):
 
     operations = [
         RunSQLFile(package="auditing", name="0010_closed_months"),
+        migrations.AlterModelOptions(
+            name="usagesummary",
+            options={
+                "default_permissions": ("view",),
+                "permissions": [("close_usagesummary", "Can close and reopen months")],
+                "verbose_name": "usage of a month",
+                "verbose_name_plural": "usage by month",
+            },
+        ),
     ]

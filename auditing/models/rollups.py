@@ -112,6 +112,7 @@ class UsageSummary(RollUp):
         db_table_comment = "Usage of a local month"
         verbose_name = "usage of a month"
         verbose_name_plural = "usage by month"
+        permissions = [("close_usagesummary", "Can close and reopen months")]
         indexes = [models.Index(fields=["tenant_id", "month"], name="usagesummary_tenant_idx")]
 
     def __str__(self) -> str:

@@ -1,1 +1,11 @@
-SELECT 1;
+DROP TRIGGER cp_no_truncate ON cp_auditing_usageday;
+DROP TRIGGER cp_closed_month_change ON cp_auditing_usageday;
+DROP TRIGGER cp_closed_month ON cp_auditing_usageday;
+DROP TRIGGER cp_no_truncate ON cp_auditing_usagesummary;
+DROP TRIGGER cp_closed_month_change ON cp_auditing_usagesummary;
+DROP TRIGGER cp_closed_month ON cp_auditing_usagesummary;
+DROP FUNCTION cp_refuse_closed_truncate();
+DROP FUNCTION cp_refuse_closed_month();
+DROP FUNCTION cp_month_hold(uuid, date);
+DROP FUNCTION cp_month_lock(uuid, date);
+DROP FUNCTION cp_month_closed(uuid, date);
