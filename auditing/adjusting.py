@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,8 @@ from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
+from auditing.booking import closed_months, local_day, over
+from auditing.directory import directory
 from auditing.errors import AdjustmentRefused, ConflictingDuplicate, InvalidRow, ReasonRequired, UnknownRequest
 from auditing.redaction import clean
 from auditing.values import TOKENS, count, money, small_object
@@ -161,9 +164,10 @@ def booked(cursor: CursorWrapper, ids: Collection[UUID]) -> dict[UUID, Booked]:
 
 
 _COPIED = (
-    "created_at", "booked_at", "tenant_id", "app_id", "branch_id", "user_id", "api_key_id", "provider", "model",
-    "requested_model", "stream", "time_zone", "local_date", "source",
+    "created_at", "tenant_id", "app_id", "branch_id", "user_id", "api_key_id", "provider", "model", "requested_model",
+    "stream", "source",
 )  # fmt: skip
+_BOOKED_BY = ("booked_at", "time_zone", "local_date")
 _OWN = {
     "id": "uuid", "request_id": "text", "adjusts": "uuid", "status": "text", "reason_code": "text", "reason": "text",
     "cost": "numeric", **dict.fromkeys(TOKENS, "integer"), "other_units": "jsonb", "price_id": "uuid",
@@ -171,11 +175,18 @@ _OWN = {
     "metadata": "jsonb",
 }  # fmt: skip
 _INSERT = sql.SQL(
-    "INSERT INTO cp_auditing_inferencerequest ({copied}, {own}, pricing_status) "
-    "SELECT {theirs}, {values}, 'adjustment' FROM unnest({arrays}) AS s ({own}) "
+    "INSERT INTO cp_auditing_inferencerequest ({copied}, {booked}, {own}, pricing_status) "
+    "SELECT {theirs}, {booking}, {values}, 'adjustment' FROM unnest({arrays}) AS s ({own}) "
     "JOIN cp_auditing_inferencerequest o ON o.id = s.adjusts AND o.adjusts IS NULL AND o.id >= %s AND o.id <= %s "
+    "LEFT JOIN unnest(%s::uuid[], %s::date[], %s::timestamptz[], %s::text[], %s::date[]) "
+    "AS b (tenant_id, month, booked_at, time_zone, local_date) "
+    "ON b.tenant_id = o.tenant_id AND b.month = date_trunc('month', o.local_date::timestamp)::date "
     "ON CONFLICT DO NOTHING"
 ).format(
+    booked=sql.SQL(", ").join(map(sql.Identifier, _BOOKED_BY)),
+    booking=sql.SQL(", ").join(
+        sql.SQL("coalesce({}, {})").format(sql.Identifier("b", name), sql.Identifier("o", name)) for name in _BOOKED_BY
+    ),
     copied=sql.SQL(", ").join(map(sql.Identifier, _COPIED)),
     own=sql.SQL(", ").join(map(sql.Identifier, _OWN)),
     theirs=sql.SQL(", ").join(sql.Identifier("o", name) for name in _COPIED),
@@ -188,15 +199,42 @@ _INSERT = sql.SQL(
 
 
 def insert(cursor: CursorWrapper, given: Sequence[Adjustment]) -> int:
-    """Write adjustments in one statement; returns how many are new. The caller holds `lock` and has looked at `booked`."""
+    """Write adjustments in one statement; returns how many are new. The caller holds `lock` and has looked at `booked`.
+
+    Each is booked where its original is; where that month is closed, now.
+    """
     if not given:
         return 0
-    at = now().isoformat()
-    columns = zip(*(_row(one, at) for one in given), strict=True)
+    present = now()
+    columns = zip(*(_row(one, present.isoformat()) for one in given), strict=True)
     ids = [one.adjusts for one in given]
-    cursor.execute(_INSERT, [*map(list, columns), min(ids), max(ids)])
+    booked_now = zip(*_booked_now(cursor, ids, present), strict=True)
+    cursor.execute(_INSERT, [*map(list, columns), min(ids), max(ids), *(list(map(list, booked_now)) or [[]] * 5)])
     written: int = cursor.rowcount
     return written
+
+
+_MONTHS = """
+    SELECT DISTINCT tenant_id, date_trunc('month', local_date::timestamp)::date, time_zone
+    FROM cp_auditing_inferencerequest WHERE id = ANY(%s) AND adjusts IS NULL AND id >= %s AND id <= %s
+"""
+
+
+def _booked_now(
+    cursor: CursorWrapper, ids: Sequence[UUID], present: datetime
+) -> list[tuple[UUID, date, datetime, str, date]]:
+    """Closed months of these requests (tenant, month), and how what corrects them is booked: booked_at, time_zone, local_date."""
+    if not over(instant_of(min(ids)).date() - timedelta(days=1), present):  # a local date is at most a day off
+        return []
+    cursor.execute(_MONTHS, [list(ids), min(ids), max(ids)])
+    zones = {(tenant, month): zone for tenant, month, zone in cursor.fetchall()}
+    closed = closed_months(cursor, zones, present)
+    found = []
+    tenants = directory().tenants({tenant for tenant, _ in closed}) if closed else {}
+    for tenant, month in sorted(closed):
+        zone = tenants[tenant].time_zone if tenant in tenants else zones[tenant, month]
+        found.append((tenant, month, present, zone, local_day(present, zone)))
+    return found
 
 
 def _row(one: Adjustment, at: str) -> tuple[Any, ...]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
+
 from controlplane.core.errors import ControlPlaneError
 
 
@@ -130,3 +133,41 @@ class AckTimeout(AuditingError):
     def __init__(self, id: object = None) -> None:
         self.id = id
         super().__init__()
+class MonthClosed(AuditingError):
+    """The sums of a closed month do not change."""
+
+    code = "month_closed"
+    http_status = 409
+
+    def __init__(self, month: date) -> None:
+        super().__init__(
+            message=f"{month:%Y-%m} is closed: its sums do not change, and what is late is booked now. Reopen it first."
+        )
+
+
+class MonthNotClosed(AuditingError):
+    """A month that is open cannot be reopened."""
+
+    code = "month_not_closed"
+    http_status = 409
+
+    def __init__(self, month: date) -> None:
+        super().__init__(message=f"{month:%Y-%m} is open: there is nothing to reopen.")
+
+
+class MonthNotClosable(AuditingError):
+    """A month cannot be closed yet. reasons: all that stands in the way, a sentence each."""
+
+    code = "month_not_closable"
+    http_status = 409
+
+    def __init__(self, month: date, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(message=f"{month:%Y-%m} cannot be closed. {' '.join(reasons)}")
+
+
+class InvalidMonth(AuditingError):
+    """What is no month of the logs."""
+
+    code = "invalid_month"
+    http_status = 422

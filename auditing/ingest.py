@@ -19,6 +19,7 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
+from auditing.booking import book
 from auditing.columns import Refusal
 from auditing.costs import prices
 from auditing.deadletters import Origin, RawRow, keep_aside
@@ -117,8 +118,9 @@ def _write_batch(
     present = now()
     facts, refused = _judge(batch, present, historical)
     partitions.ensure(LOG, present, months=_months(facts), using=using)
-    lines = Lines(facts, prices(facts), source) if len(facts) else None
     with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        book(cursor, facts, present)
+        lines = Lines(facts, prices(facts), source) if len(facts) else None
         inserted, duplicates = 0, 0
         more: list[tuple[int, Refusal]] = []
         if lines and fresh and not _near(facts, 0, len(facts)) and _copied(cursor, lines, len(facts), using):

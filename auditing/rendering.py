@@ -26,7 +26,8 @@ _Render = Callable[[Sequence[Any]], list[str]]
 """From the values of a column to their texts."""
 
 COLUMNS = (
-    "id", *(name for name in KINDS if name not in Price._fields), *Price._fields, "time_zone", "local_date", "source",
+    "id", *(name for name in KINDS if name not in Price._fields), *Price._fields, "booked_at", "time_zone", "local_date",
+    "source",
 )  # fmt: skip
 """Columns of the log that a row from elsewhere fills."""
 
@@ -112,7 +113,7 @@ _KINDS: dict[_Render, tuple[str, ...]] = {
     _texts: ("request_id", "provider", "model", "requested_model", "status", "pricing_status", "error_code", "error",
              "time_zone", "source"),
     _uuids: ("tenant_id", "app_id", "branch_id", "user_id", "api_key_id", "price_id"),
-    _each(datetime.isoformat): ("created_at",),
+    _each(datetime.isoformat): ("created_at", "booked_at"),
     _each(_json): ("other_units", "cost_breakdown", "metadata"),
     _each(lambda value: "t" if value else "f"): ("stream",),
     _each(str): ("local_date", "cost", "latency_ms", "ttft_ms", *TOKENS),

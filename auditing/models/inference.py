@@ -149,8 +149,8 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
 
         reason_code: auditing.adjusting.CODES; `priced` makes an unpriced request a priced one. cost: US dollars to add, tokens
         likewise; None = as it was. The same id, reason_code and key again is the same row: give a key to adjust twice for
-        one reason. tenant: whose request it must be. It is booked at the instant of its request, however long ago, for no
-        month is closed yet: created_at, time_zone and local_date are the request's own, and metadata says when it was made.
+        one reason. tenant: whose request it must be. created_at is the request's own, and so are booked_at, time_zone and
+        local_date, unless the request is booked in a closed month: then it is booked now. metadata says when it was made.
         Raises UnknownRequest, AdjustmentRefused, ConflictingDuplicate (the same key, other figures), InvalidRow,
         ReasonRequired.
         """
