@@ -25,7 +25,7 @@ class AuditingConfig(AppConfig):
 
     def ready(self) -> None:
         import auditing.checks  # noqa: F401 - registers them
-        from auditing import partitioning
+        from auditing import partitioning, sweeping
         from auditing.ingest import LOG
         from controlplane.core import duties, partitions
 
@@ -33,3 +33,4 @@ class AuditingConfig(AppConfig):
         partitions.register(LOG)
         partitions.register(partitions.PartitionedLog("cp_auditing_usagehour", at="hour"))
         duties.register(duties.Duty("partitions", 3600, partitioning.duty))
+        duties.register(duties.Duty("usage_sweep", 10, sweeping.duty, alone=False))
