@@ -53,7 +53,12 @@ MENU: tuple[Entry, ...] = (
     Entry("Governance", "Simulate", "admin:cp_policies_policy_simulate", "cp_policies.view_policy", "branch"),
     _list_of("Governance", "Limits", "cp_policies", "limitbucket", "coins"),
     _list_of("Governance", "Reservations", "cp_policies", "reservation", "clock"),
+    Entry(
+        "Governance", "Audit timeline", "admin:cp_auditing_auditlog_timeline", "cp_auditing.view_auditlog", "timeline"
+    ),
     _list_of("Governance", "Audit log", "cp_auditing", "auditlog", "log"),
+    _list_of("Governance", "Seals", "cp_auditing", "auditseal", "seal"),
+    _list_of("Governance", "Retention", "cp_auditing", "retentionrecord", "archive"),
     _list_of("Models", "Providers", "cp_catalog", "provider", "cloud"),
     _list_of("Models", "Models", "cp_catalog", "aimodel", "chip"),
     _list_of("Models", "Aliases", "cp_catalog", "modelalias", "tag"),

@@ -9,12 +9,18 @@ from html.parser import HTMLParser
 
 from django.contrib.auth.models import Group
 
-from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
+from auditing.models import AuditLog, AuditSeal, DeadLetter, InferenceRequest, InFlightRequest, RetentionRecord
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.ids import now
 from policies.models import LimitBucket, Policy, Reservation
 from tenants.models import APIKey, App, Branch, RefreshFamily, RefreshToken, Tenant, User, UserApp
-from tests.factories import LimitAlertFactory, LimitBucketFactory, ReservationFactory
+from tests.factories import (
+    AuditSealFactory,
+    LimitAlertFactory,
+    LimitBucketFactory,
+    ReservationFactory,
+    RetentionRecordFactory,
+)
 from tests.policies.world import World
 
 
@@ -89,6 +95,17 @@ def _dead_letter(world, n):
     )  # fmt: skip
 
 
+def _seal(world, n):
+    row = _event(world, n)
+    return AuditSealFactory(
+        tenant_id=world.tenant.pk, seq=n + 1, id_from=row.pk, id_to=row.pk, xid_from=row.xid, xid_to=row.xid + 1
+    )
+
+
+def _kept(world, n):
+    return RetentionRecordFactory(tenant_id=world.tenant.pk, reason=f"law suit {n} of {world.slug}", actor="kim")
+
+
 def _event(world, n):
     subjects = {"tenant": world.tenant, "app": world.app(), "branch": world.branch(), "user": world.user()}
     return AuditLog.objects.record(
@@ -142,11 +159,13 @@ MAKE = {
     InferenceRequest: _request,
     InFlightRequest: _in_flight,
     DeadLetter: _dead_letter,
+    AuditSeal: _seal,
+    RetentionRecord: _kept,
     Group: lambda world, n: Group.objects.create(name=f"{world.slug} group {n}"),
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, LimitBucket, InferenceRequest, InFlightRequest, DeadLetter, PriceImport)
+LOGS = (AuditLog, AuditSeal, LimitBucket, InferenceRequest, InFlightRequest, DeadLetter, PriceImport)
 
 
 def make(model, count, slug="acme"):
@@ -214,13 +233,13 @@ class Page(HTMLParser):
         return [given["href"] for tag, given, _ in self.tags if tag == "a" and given.get("href")]
 
     def writing_inputs(self):
-        """Inputs of forms that are posted, but for signing out, the colour of the page and the token against forgery."""
+        """Inputs of forms that are posted, but for signing out, the token against forgery, and buttons that send nothing."""
         typed = {"input", "textarea", "select", "button"}
         return [
             (tag, given.get("name"), given.get("type"))
             for tag, given, form in self.tags
             if tag in typed and form and form.get("method", "get").lower() == "post" and form.get("id") != "logout-form"
-            and given.get("name") != "csrfmiddlewaretoken"
+            and given.get("name") != "csrfmiddlewaretoken" and (tag, given.get("type")) != ("button", "button")
         ]  # fmt: skip
 
     @property

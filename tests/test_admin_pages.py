@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver, reverse
 
-from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
+from auditing.models import AuditLog, AuditSeal, DeadLetter, InferenceRequest, InFlightRequest, RetentionRecord
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.admin import WritableModelAdmin
 from policies.models import LimitBucket, Policy, Reservation
@@ -163,6 +163,8 @@ SOUGHT = {
     PriceImport: lambda row: row.sha256[:12],
     InFlightRequest: lambda row: row.request_id,
     DeadLetter: lambda row: row.request_id,
+    AuditSeal: lambda row: str(row.pk),
+    RetentionRecord: lambda row: row.reason,
     Group: lambda row: row.name,
 }
 

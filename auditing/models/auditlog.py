@@ -131,6 +131,7 @@ class AuditLog(models.Model):
         db_table = "cp_auditing_auditlog"
         verbose_name = "audit event"
         verbose_name_plural = "audit log"
+        permissions = [("export_auditlog", "Can export the audit log")]
 
     def __str__(self) -> str:
         return f"{self.action} {self.resource_type} {self.resource_label}".strip()

@@ -64,6 +64,7 @@ class DeadLetter(models.Model):
 
     class Meta:
         db_table_comment = "A row that a log refused, whole, with the reason"
+        permissions = [("resolve_deadletter", "Can retry and discard dead letters")]
         indexes = [models.Index(fields=["tenant_id", "-created_at"], name="deadletter_tenant_idx")]
         constraints = [
             # one refused row is kept once, however often its file is imported

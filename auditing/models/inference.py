@@ -344,6 +344,7 @@ class InferenceRequest(models.Model):
     class Meta:
         db_table = "cp_auditing_inferencerequest"
         verbose_name = "request"
+        permissions = [("adjust_inferencerequest", "Can adjust finished requests")]
 
     def __str__(self) -> str:
         return self.request_id

@@ -27,7 +27,7 @@ VERSION = "cp_version"
 Action = Callable[..., HttpResponse | None]
 
 MISSING = "Some of the chosen rows are not in this list any more. Nothing was changed; choose again."
-AUDIT_LOG = "admin:cp_auditing_auditlog_changelist"
+AUDIT_LOG = "admin:cp_auditing_auditlog_timeline"
 
 
 def version_of(row: Any) -> str:

@@ -65,6 +65,11 @@ class WindowFilter(admin.SimpleListFilter):
             query = changelist.get_query_string({self.parameter_name: name}, [CURSOR])
             yield {"selected": name == chosen, "query_string": query, "display": label}
 
+    @property
+    def bounds(self) -> tuple[datetime, datetime] | None:
+        """Start and end of the window; None: all time."""
+        return self._bounds
+
     def queryset(self, request: HttpRequest, queryset: Any) -> models.QuerySet[Any]:
         return queryset.between(*self._bounds) if self._bounds else queryset  # type: ignore[no-any-return]
 
