@@ -30,8 +30,9 @@ _KEYS = frozenset(f"cp_tenants.{verb}_apikey" for verb in ("issue", "rotate", "r
 _SESSIONS = frozenset({"cp_tenants.view_refreshfamily", "cp_tenants.revoke_refreshfamily"})
 _GOVERNANCE = "cp_policies.policy"
 _CATALOG = "cp_catalog.provider cp_catalog.aimodel cp_catalog.modelalias"
-_USAGE = "cp_auditing.inferencerequest cp_auditing.inflightrequest"
-_LOG = "cp_auditing.auditlog"
+_USAGE = "cp_auditing.inferencerequest cp_auditing.inflightrequest cp_auditing.usagesummary"
+_LOG = "cp_auditing.auditlog cp_auditing.auditseal cp_auditing.retentionrecord"
+_PROOF = frozenset({"cp_auditing.verify_auditlog", "cp_auditing.export_auditlog"})
 
 _VIEWER = _permissions("view", f"cp_tenants.app {_GOVERNANCE} {_CATALOG} cp_auditing.inferencerequest")
 _ADMIN = (
@@ -45,7 +46,8 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     Role.OWNER: _ADMIN,
     Role.ADMIN: _ADMIN,
     Role.DEVELOPER: _KEYS | _permissions("view", f"cp_tenants.app cp_tenants.apikey {_GOVERNANCE} {_CATALOG} {_USAGE}"),
-    Role.AUDITOR: _permissions(
+    Role.AUDITOR: _PROOF
+    | _permissions(
         "view", f"cp_tenants.tenant cp_tenants.refreshfamily {_TENANCY} {_GOVERNANCE} {_CATALOG} {_USAGE} {_LOG}"
     ),
     Role.BILLING: _permissions("view", f"{_CATALOG} {_USAGE}"),

@@ -76,7 +76,7 @@ def table_of_roles():
         for permission in permissions:
             verb, _, model = permission.partition(".")[2].rpartition("_")
             verbs.setdefault(model, {}).setdefault(role, set()).add(verb)
-    order = ["view", "add", "change", "issue", "rotate", "revoke"]
+    order = ["view", "add", "change", "issue", "rotate", "revoke", "verify", "export"]
     roles = [role for role in PERMISSIONS if PERMISSIONS[role]]
     lines = [f"| | {' | '.join(roles)} |", "|---" * (len(roles) + 1) + "|"]
     for model, by_role in sorted(verbs.items()):
