@@ -165,7 +165,7 @@ MAKE = {
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, AuditSeal, LimitBucket, InferenceRequest, InFlightRequest, DeadLetter, PriceImport)
+LOGS = (AuditLog, AuditSeal, LimitBucket, InferenceRequest, InFlightRequest, PriceImport)
 
 
 def make(model, count, slug="acme"):

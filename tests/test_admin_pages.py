@@ -12,6 +12,7 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
+from django.core.management import get_commands
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -197,6 +198,16 @@ def test_actions_survive_what_nobody_would_send(people, model):
             expected = {403} if action == "delete_selected" else {200, 403, 404, 422}
             assert answer.status_code in expected, (action, selected, answer.status_code)
     assert list(model.objects.order_by("pk").values()) == before
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_action_declares_a_permission_and_a_command_that_exist(people, model):
+    modeladmin = admin.site._registry[model]
+    for name, (function, _, _) in modeladmin.get_actions(people["operator"].get("/admin/").wsgi_request).items():
+        for permission in getattr(function, "allowed_permissions", ()):
+            assert callable(getattr(modeladmin, f"has_{permission}_permission")), (name, permission)
+        command = getattr(function, "command", "").partition(" ")[0]
+        assert not command or command in get_commands(), (name, command)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -12,6 +14,18 @@ from auditing.admin.base import Named, NamedChangeList
 from auditing.admin.filters import subject_filter, value_filter
 from auditing.models import DeadLetter
 from controlplane.core import display
+from controlplane.core.admin import confirmed_action
+
+
+def _what_goes(rows: Sequence[DeadLetter]) -> list[tuple[str, str]]:
+    """Of what is discarded: how many for which reason, and from where."""
+    codes, sources = Counter(row.code for row in rows), Counter(row.source for row in rows)
+    told = [(f"Refused as {code}", f"{n:,}") for code, n in codes.most_common(8)]
+    return told + [(f"From {source}", f"{n:,}") for source, n in sources.most_common(8)]
+
+
+def _discard(row: DeadLetter, request: HttpRequest, reason: str) -> None:
+    DeadLetter.objects.filter(pk=row.pk).discard(str(request.user), reason)
 
 
 @admin.register(DeadLetter)
@@ -27,7 +41,23 @@ class DeadLetterAdmin(Named):
         ("Resolution", {"fields": ("resolution", "resolved_at", "resolved_by")}),
     )
     readonly_fields = ("at", "tenant", "text")
+    actions = (
+        confirmed_action(
+            "Discard",
+            permission="resolve",
+            command="usage_dead_letter discard",
+            past="discarded",
+            explain="Nothing will be done about these rows: they are in no sum, and go after 90 days.",
+            perform=_discard,
+            offered=lambda row: not row.resolution,
+            preview=_what_goes,
+            danger=True,
+        ),
+    )
     empty_help = "No row was refused. Rows that an import cannot take are kept here, whole, with the reason."
+
+    def has_resolve_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("cp_auditing.resolve_deadletter"))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[NamedChangeList]:
         return NamedChangeList
