@@ -133,6 +133,8 @@ class AckTimeout(AuditingError):
     def __init__(self, id: object = None) -> None:
         self.id = id
         super().__init__()
+
+
 class MonthClosed(AuditingError):
     """The sums of a closed month do not change."""
 

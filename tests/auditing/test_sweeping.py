@@ -146,7 +146,7 @@ def test_a_sweep_that_is_interrupted_loses_nothing(transactional_db, other_conne
         cursor.execute("SELECT pg_backend_pid()")
         [pid] = cursor.fetchone()
 
-    with pytest.raises(Exception, match="terminat|closed"), transaction.atomic():
+    with pytest.raises(Exception, match=r"terminat|closed"), transaction.atomic():
         sweep(now())
         other_connection.execute("SELECT pg_terminate_backend(%s)", [pid])
         connection.cursor().execute("SELECT 1")
