@@ -9,3 +9,6 @@ class ControlPlaneConfig(AppConfig):
     name = "controlplane"
     label = "cp_controlplane"
     verbose_name = "Control plane"
+
+    def ready(self) -> None:
+        import controlplane.checks  # noqa: F401 - registers them

@@ -5,7 +5,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from controlplane.pages import caches, groups
+from controlplane.pages import caches, duties, groups
 from controlplane.pages.dashboard import dashboard
 from controlplane.pages.sign_in import sign_in, sign_out
 
@@ -14,6 +14,7 @@ admin.site.site_url = None
 admin.site.enable_nav_sidebar = False  # the theme has a menu of its own; the stock script would look for its parts
 
 groups.register()
+duties.register()
 
 
 def closed(request: HttpRequest, rest: str) -> HttpResponse:

@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group
 from auditing.models import AuditLog, AuditSeal, DeadLetter, InferenceRequest, InFlightRequest, RetentionRecord
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.ids import now
+from controlplane.core.models import WorkerDuty
 from policies.models import LimitBucket, Policy, Reservation
 from tenants.models import APIKey, App, Branch, RefreshFamily, RefreshToken, Tenant, User, UserApp
 from tests.factories import (
@@ -139,6 +140,14 @@ def _reservation(world, n):
     return Reservation.objects.get(request_id=f"{world.slug} holds {n}")
 
 
+def _duty(world, n):
+    """One that failed, one that runs, and others."""
+    ran = now() - timedelta(minutes=n)
+    error = {"failures": 2, "error": "ValueError: a test"} if n % 3 == 1 else {}
+    ended = None if n % 3 == 2 else ran + timedelta(milliseconds=20)
+    return WorkerDuty.objects.create(name=f"{world.slug}-duty-{n}", started_at=ran, finished_at=ended, **error)
+
+
 MAKE = {
     Tenant: lambda world, n: Tenant.objects.create(slug=f"{world.slug}-{n}", name=f"{world.slug} {n}"),
     App: lambda world, n: App.objects.create(tenant=world.tenant, slug=f"app-{n}", name=f"App {n}"),
@@ -161,11 +170,13 @@ MAKE = {
     DeadLetter: _dead_letter,
     AuditSeal: _seal,
     RetentionRecord: _kept,
+    WorkerDuty: _duty,
     Group: lambda world, n: Group.objects.create(name=f"{world.slug} group {n}"),
 }
 """How to make row n of a model, in a World of tests.policies."""
 
 LOGS = (AuditLog, AuditSeal, LimitBucket, InferenceRequest, InFlightRequest, PriceImport)
+LOGS = (AuditLog, LimitBucket, InferenceRequest, InFlightRequest, DeadLetter, PriceImport, WorkerDuty)
 
 
 def make(model, count, slug="acme"):

@@ -21,6 +21,7 @@ from django.urls import get_resolver, reverse
 from auditing.models import AuditLog, AuditSeal, DeadLetter, InferenceRequest, InFlightRequest, RetentionRecord
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.admin import WritableModelAdmin
+from controlplane.core.models import WorkerDuty
 from policies.models import LimitBucket, Policy, Reservation
 from tenants.models import APIKey, App, Branch, RefreshFamily, Tenant, User, UserApp
 from tests.admin_rows import LOGS, MAKE, Page, make
@@ -166,6 +167,7 @@ SOUGHT = {
     DeadLetter: lambda row: row.request_id,
     AuditSeal: lambda row: str(row.pk),
     RetentionRecord: lambda row: row.reason,
+    WorkerDuty: lambda row: row.name,
     Group: lambda row: row.name,
 }
 

@@ -73,4 +73,4 @@ class WorkerDuty(models.Model):
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return self.name
+        return f"Duty {self.name}"
