@@ -1,7 +1,7 @@
 """How far a job has read the logs: by transaction, so that nothing is missed or read twice whatever commits last.
 
 A row of a log carries the number of the transaction that wrote it (`xid`). All transactions below the oldest that still runs
-are over, so the rows with `low <= xid < high` are all there and stay as they are.
+in this database are over, so the rows with `low <= xid < high` are all there and stay as they are.
 """
 
 from __future__ import annotations
@@ -30,10 +30,22 @@ _LOCKED = """
     SELECT w.xid, w.system_identifier = s.system_identifier
     FROM cp_auditing_ingestwatermark w, pg_control_system() s WHERE w.name = %s FOR UPDATE OF w
 """
+# Of the transactions that were open when the statement began, only those that may write here count: one is left out where a
+# session of another database has it. Without this a long transaction anywhere in the cluster would hold up everything. Who
+# cannot be found counts: it is prepared, or ended between the snapshot and the look at the sessions. A snapshot does not name
+# its own transaction.
 _HIGH = """
-    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + xid_offset, pg_current_xact_id()::text::bigint + xid_offset
-    FROM cp_auditing_ingestwatermark WHERE name = %s
+    SELECT least(coalesce(o.oldest, pg_snapshot_xmax(s)), pg_current_xact_id())::text::bigint + w.xid_offset,
+           pg_current_xact_id()::text::bigint + w.xid_offset,
+           o.oldest IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_xid = o.oldest::xid)
+    FROM cp_auditing_ingestwatermark w, pg_current_snapshot() s, LATERAL (
+        SELECT min(open.xid) AS oldest FROM pg_snapshot_xip(s) open (xid) WHERE NOT EXISTS (
+            SELECT FROM pg_stat_activity a, pg_database d
+            WHERE a.backend_xid = open.xid::xid AND d.datname = current_database() AND a.datid <> d.oid)
+    ) o
+    WHERE w.name = %s
 """
+_LOOKS = 5
 
 
 def span(cursor: CursorWrapper, name: str) -> Span:
@@ -48,10 +60,13 @@ def span(cursor: CursorWrapper, name: str) -> Span:
         cursor.execute(_LOCKED, [name])
         row = cursor.fetchone()
     low, same_cluster = row
-    cursor.execute(
-        _HIGH, [name]
-    )  # after the lock: a snapshot from before it would hide what others have read meanwhile
-    high, present = cursor.fetchone()
+    for _ in range(_LOOKS):
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # else the sessions are those of the first look
+        # after the lock: a snapshot from before it would hide what others have read meanwhile
+        cursor.execute(_HIGH, [name])
+        high, present, ended = cursor.fetchone()
+        if not ended:
+            break
     if not same_cluster or present < low:
         raise ClusterChanged
     return Span(low, max(low, high))
