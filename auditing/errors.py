@@ -173,3 +173,17 @@ class InvalidMonth(AuditingError):
 
     code = "invalid_month"
     http_status = 422
+
+
+class InvalidAnchor(AuditingError):
+    """A file of anchors, or the key that signs them, that cannot be read; the message says where."""
+
+    code = "invalid_anchor"
+    http_status = 422
+
+
+class ExportRefused(AuditingError):
+    """An export of the audit cannot be written there, or not of this; the message says why."""
+
+    code = "export_refused"
+    http_status = 409
