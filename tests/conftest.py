@@ -13,6 +13,7 @@ from django.db import ProgrammingError, connection, transaction
 from psycopg import sql
 
 from auditing.testing import flushable_logs
+from auditing.writer import writer
 from controlplane.core.caches import invalidation
 from tests.factories import AppFactory, TenantFactory, UserFactory
 
@@ -140,6 +141,13 @@ def django_db_setup(django_db_setup):
 @pytest.fixture(autouse=True)
 def caches_are_empty():
     invalidation.flush()
+
+
+@pytest.fixture(autouse=True)
+def writer_is_drained():
+    """What a test has recorded beside its transaction is written before its tables are flushed."""
+    yield
+    writer.stop()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,14 +229,12 @@ class Writer:
                 self._flush(queue, rows)
 
     def _flush(self, queue: Queue, rows: list[Row]) -> None:
-        """Write rows of one kind, from the head of the queue."""
-        kind = rows[0].kind
-        same = next((place for place, row in enumerate(rows) if row.kind != kind), len(rows))
-        rows = rows[:same]
-        if kind == "e":
-            outcome = writing.write_events([events.line(events.thawed(row.data)) for row in rows])
-        else:
-            outcome = writing.write_requests([writing.thawed_request(row.data) for row in rows], historical=False)
+        """Write rows from the head of the queue."""
+        outcome = _write(
+            [row.kind for row in rows],
+            lambda place: events.line(events.thawed(rows[place].data)),
+            lambda place: writing.thawed_request(rows[place].data),
+        )
         queue.drop(len(rows), outcome.committed, outcome.duplicates, len(outcome.refused))
         self._came_back()
         for place, row in enumerate(rows):
@@ -252,10 +250,12 @@ class Writer:
             self._segment, self._delivered = segment, 0
         batch = segment.payloads[self._delivered : self._delivered + FLUSH]
         if batch:
-            kind = batch[0][:1]
-            same = next((place for place, one in enumerate(batch) if one[:1] != kind), len(batch))
-            batch = batch[:same]
-            outcome = _write_spooled(kind, batch)
+            outcome = _write(
+                [chr(one[0]) for one in batch],
+                lambda place: batch[place][1:].decode(),
+                lambda place: writing.thawed_request(batch[place][1:]),
+                historical=True,
+            )
             self._queue.count(
                 committed=outcome.committed, duplicates=outcome.duplicates, dead=len(outcome.refused), spooled=-len(batch),
                 replayed=len(batch),
@@ -364,7 +364,19 @@ def _tell(loop: asyncio.AbstractEventLoop, known: asyncio.Event) -> None:
         loop.call_soon_threadsafe(known.set)
 
 
-def _write_spooled(kind: bytes, batch: list[bytes]) -> writing.Outcome:
-    if kind == b"e":
-        return writing.write_events([one[1:].decode() for one in batch])
-    return writing.write_requests([writing.thawed_request(one[1:]) for one in batch], historical=True)
+def _write(
+    kinds: Sequence[str],
+    line: Callable[[int], str],
+    request: Callable[[int], Mapping[str, Any]],
+    *,
+    historical: bool = False,
+) -> writing.Outcome:
+    """Write rows of both kinds, given by their places. Where the second half fails, all are tried again, and the first half is
+    known then."""
+    said = [place for place, kind in enumerate(kinds) if kind == "e"]
+    called = [place for place, kind in enumerate(kinds) if kind == "r"]
+    told = writing.write_events([line(place) for place in said])
+    made = writing.write_requests([request(place) for place in called], historical=historical)
+    refused = {said[place]: why for place, why in told.refused.items()}
+    refused |= {called[place]: why for place, why in made.refused.items()}
+    return writing.Outcome(told.committed + made.committed, told.duplicates + made.duplicates, refused)

@@ -62,7 +62,7 @@ def freeze(told: Mapping[str, Any]) -> tuple[bytes, UUID]:
         raise InvalidRow(message=f"A request is {type(told).__name__}: give a mapping, keyed by column.")
     try:
         at, tenant, request = (KINDS[name].read(name, told[name]) for name in ("created_at", "tenant_id", "request_id"))
-        number = number_of(at, tenant.bytes + b"\x00" + request.encode())
+        id = UUID(int=number_of(at, tenant.bytes + b"\x00" + request.encode()))
         data = json.dumps(dict(told), default=_typed).encode()
     except KeyError as error:
         raise InvalidRow(message=f"{error.args[0]} is missing.") from None
@@ -74,7 +74,7 @@ def freeze(told: Mapping[str, Any]) -> tuple[bytes, UUID]:
         raise InvalidRow(message=f"A request holds what no column takes: {redact_text(str(error))[:200]}.") from None
     if len(data) > MAX_BYTES:
         raise InvalidRow(message=f"A request has {len(data)} bytes: {MAX_BYTES} are the most.")
-    return data, UUID(int=number)
+    return data, id
 
 
 def thawed_request(data: bytes) -> dict[str, Any]:
