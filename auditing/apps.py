@@ -18,6 +18,7 @@ class AuditingConfig(AppConfig):
         "UsageHour": "sums of the log, made again from it",
         "UsageDay": "sums of the log, made again from it",
         "UsageSummary": "sums of the log; closing a month is recorded as an event",
+        "UsageZone": "follows from the log, made again from it",
         "IngestWatermark": "how far a job has read, not configuration",
         "AuditSeal": "append-only itself, and chained",
         "RetentionRecord": "append-only itself; each is recorded as an event too",
@@ -26,11 +27,13 @@ class AuditingConfig(AppConfig):
     def ready(self) -> None:
         import auditing.checks  # noqa: F401 - registers them
         from auditing import partitioning, sweeping
+        from auditing import partitioning, rollups
         from auditing.ingest import LOG
         from controlplane.core import duties, partitions
 
         partitions.register(partitions.PartitionedLog("cp_auditing_auditlog"))
         partitions.register(LOG)
-        partitions.register(partitions.PartitionedLog("cp_auditing_usagehour", at="hour"))
+        partitions.register(rollups.HOURS)
         duties.register(duties.Duty("partitions", 3600, partitioning.duty))
         duties.register(duties.Duty("usage_sweep", 10, sweeping.duty, alone=False))
+        duties.register(duties.Duty("usage_rollup", 5, rollups.run))

@@ -20,6 +20,7 @@ from auditing.models import (
     UsageDay,
     UsageHour,
     UsageSummary,
+    UsageZone,
 )
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, PriceImportDraft, Provider
 from controlplane.core.ids import now, uuid7, uuid7_at
@@ -265,6 +266,16 @@ class UsageSummaryFactory(RollUpFactory):
         model = UsageSummary
 
     month = factory.LazyFunction(lambda: now().date().replace(day=1))
+
+
+class UsageZoneFactory(Factory):
+    class Meta:
+        model = UsageZone
+
+    id = factory.LazyFunction(uuid7)
+    tenant_id = factory.LazyFunction(uuid7)
+    time_zone = "UTC"
+    first_on = last_on = factory.LazyFunction(lambda: now().date())
 
 
 class IngestWatermarkFactory(Factory):

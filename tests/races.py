@@ -58,3 +58,18 @@ def behind(first, then, other, last=lambda: None):
     finally:
         thread.join()
     return outcome[0]
+
+
+def others_have_ended():
+    """Wait until the transactions that other databases of the server have open now are over: jobs that go by transaction wait
+    for them too, and a test would see what its neighbours do."""
+    theirs = (
+        "SELECT pid, backend_xid::text FROM pg_stat_activity "
+        "WHERE datname <> current_database() AND backend_xid IS NOT NULL"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(theirs)
+        open_now = set(cursor.fetchall())
+        while open_now:
+            cursor.execute(f"{theirs} AND pg_sleep(0.01) IS NOT NULL")
+            open_now &= set(cursor.fetchall())

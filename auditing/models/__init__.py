@@ -5,7 +5,7 @@ from auditing.models.deadletter import DeadLetter
 from auditing.models.inference import InferenceRequest, InferenceRequestQuerySet
 from auditing.models.inflight import InFlightRequest
 from auditing.models.retention import RetentionRecord
-from auditing.models.rollups import IngestWatermark, UsageDay, UsageHour, UsageSummary
+from auditing.models.rollups import IngestWatermark, UsageDay, UsageHour, UsageSummary, UsageZone
 from auditing.models.seals import AuditSeal
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "UsageDay",
     "UsageHour",
     "UsageSummary",
+    "UsageZone",
 ]

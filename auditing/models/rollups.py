@@ -119,6 +119,28 @@ class UsageSummary(RollUp):
         return f"{self.month:%Y-%m} {self.model}"
 
 
+class UsageZone(models.Model):
+    """A time zone that a tenant's usage was booked in, and the first and last local date so booked, as far as it is rolled up.
+
+    Written by the roll-up. By it a reader knows which instants a local day or month of the tenant is: where there are two zones
+    at once, no roll-up of days is exact, and the requests themselves are read.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    tenant_id = models.UUIDField()
+    time_zone = models.CharField(max_length=64)
+    first_on = models.DateField()
+    last_on = models.DateField()
+
+    class Meta:
+        db_table_comment = "Time zones that usage was booked in"
+        default_permissions = ("view",)
+        indexes = [models.Index(fields=["tenant_id"], name="usagezone_tenant_idx")]
+
+    def __str__(self) -> str:
+        return self.time_zone
+
+
 class IngestWatermark(models.Model):
     """How far a job has read the logs: all rows of transactions below `xid`. One row per job; its lock is the job's turn.
 

@@ -1,1 +1,11 @@
-SELECT 1;
+REVOKE SELECT ON cp_auditing_ingestwatermark FROM cp_tenant;
+DROP POLICY cp_reader ON cp_auditing_ingestwatermark;
+DROP POLICY cp_tenant ON cp_auditing_ingestwatermark;
+ALTER TABLE cp_auditing_ingestwatermark DISABLE ROW LEVEL SECURITY;
+SELECT cp_unreadable('cp_auditing_usagezone');
+SELECT cp_unisolate('cp_auditing_usagezone');
+DROP INDEX inferencerequest_booked_idx;
+ALTER TABLE cp_auditing_usagesummary RESET (fillfactor);
+ALTER TABLE cp_auditing_usageday RESET (fillfactor);
+DROP FUNCTION cp_usage_id(timestamptz, text);
+DROP FUNCTION cp_usage_digest(uuid, text, text, uuid, uuid, uuid, uuid);
