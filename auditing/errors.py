@@ -168,6 +168,18 @@ class MonthNotClosable(AuditingError):
         super().__init__(message=f"{month:%Y-%m} cannot be closed. {' '.join(reasons)}")
 
 
+class MonthRetired(AuditingError):
+    """The requests of a month are gone: nothing can tell its sums anew."""
+
+    code = "month_retired"
+    http_status = 409
+
+    def __init__(self, month: date) -> None:
+        super().__init__(
+            message=f"Requests of {month:%Y-%m} are retired: its sums stay as they are. Correct it by adjustments."
+        )
+
+
 class InvalidMonth(AuditingError):
     """What is no month of the logs."""
 
@@ -187,3 +199,8 @@ class ExportRefused(AuditingError):
 
     code = "export_refused"
     http_status = 409
+class InvalidExport(AuditingError):
+    """What cannot be exported so, or not to there; the message says why."""
+
+    code = "invalid_export"
+    http_status = 422
