@@ -104,7 +104,13 @@ class Migration(migrations.Migration):
                     models.TextField(default="", help_text="Of what is retired: where it is kept, if anywhere."),
                 ),
                 ("archive_sha256", models.BinaryField(max_length=32, null=True)),
-                ("subject", models.TextField(default="", help_text="Of an erasure: the actor's id.")),
+                (
+                    "subject",
+                    models.TextField(
+                        default="",
+                        help_text="Of an erasure: the actor's id. Of a month that goes with its table: the table.",
+                    ),
+                ),
                 ("reason", models.TextField()),
                 ("actor", models.TextField(default="", help_text="Who decided it.")),
             ],

@@ -22,7 +22,8 @@ class RetentionRecordQuerySet(models.QuerySet["RetentionRecord"]):
 class RetentionRecord(models.Model):
     """One decision about how long records are kept, or one act that followed. Written by retention; never changes.
 
-    rule: `months` that a log is kept, the latest rule counts. hold: nothing of it goes until a `release` that names it.
+    rule: `months` that a log is kept; of rules for the same log and tenant the latest counts, and one for a tenant more than
+    one for all. hold: nothing of it goes until a `release` that names it.
     retired: a month of a tenant's rows is gone, with what their seals said of them. erased: personal columns of an actor
     are nulled. all_tenants: the decision is about every tenant, and tenant_id is nil. log '': every log.
     """
@@ -48,7 +49,9 @@ class RetentionRecord(models.Model):
     last_hash = models.BinaryField(max_length=32, null=True, help_text="Hash of the last of these seals.")
     archive = models.TextField(default="", help_text="Of what is retired: where it is kept, if anywhere.")
     archive_sha256 = models.BinaryField(max_length=32, null=True)
-    subject = models.TextField(default="", help_text="Of an erasure: the actor's id.")
+    subject = models.TextField(
+        default="", help_text="Of an erasure: the actor's id. Of a month that goes with its table: the table."
+    )
     reason = models.TextField()
     actor = models.TextField(default="", help_text="Who decided it.")
 
