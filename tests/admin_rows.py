@@ -175,8 +175,7 @@ MAKE = {
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, AuditSeal, LimitBucket, InferenceRequest, InFlightRequest, PriceImport)
-LOGS = (AuditLog, LimitBucket, InferenceRequest, InFlightRequest, DeadLetter, PriceImport, WorkerDuty)
+LOGS = (AuditLog, AuditSeal, LimitBucket, InferenceRequest, InFlightRequest, PriceImport, WorkerDuty)
 
 
 def make(model, count, slug="acme"):

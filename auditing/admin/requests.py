@@ -3,9 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import path, reverse
 from django.utils.html import format_html
 
+from auditing.admin import adjustments
 from auditing.admin.base import SUBJECTS, LogAdmin, Named, NamedChangeList, as_json
 from auditing.admin.filters import subject_filter, value_filter
 from auditing.models import InferenceRequest, InFlightRequest
@@ -57,6 +59,23 @@ class InferenceRequestAdmin(LogAdmin):
         "source", "day", "booked", "more",
     )  # fmt: skip
     empty_help = "Calls through the gate are recorded here, and those of `manage.py usage_import`. Or widen the window."
+    change_form_template = "cp_auditing/request.html"
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.adjust_view)
+        return [path("<path:object_id>/adjust/", view, name=adjustments.NAME), *super().get_urls()]
+
+    def adjust_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return adjustments.page(self, request, object_id)
+
+    def has_adjust_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("cp_auditing.adjust_inferencerequest"))
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        row = kwargs.get("obj")
+        if row is not None and row.adjusts is None and self.has_adjust_permission(request):
+            context["adjust_url"] = reverse(f"admin:{adjustments.NAME}", args=[row.pk])
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="Request")
     def ident(self, row: InferenceRequest) -> str:

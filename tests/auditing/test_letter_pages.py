@@ -67,8 +67,7 @@ def test_who_may_only_look_has_no_button_and_gets_403(acme):
         html = reader.get(url).content.decode()
         assert 'value="discard"' not in html
         assert 'value="retry"' not in html
-    for action in ("discard", "retry"):
-        assert act(reader, action, letter, cp_reason="x").status_code in (302, 403)
+    assert act(reader, "discard", letter, cp_reason="x").status_code == 403
     assert not DeadLetter.objects.exclude(resolution="").exists()
 
 
