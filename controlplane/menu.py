@@ -65,6 +65,7 @@ MENU: tuple[Entry, ...] = (
     _list_of("Models", "Prices", "cp_catalog", "modelprice", "coins"),
     _list_of("Models", "Price imports", "cp_catalog", "priceimport", "download"),
     Entry("Models", "Calculator", "admin:cp_catalog_aimodel_calculator", "cp_catalog.view_modelprice", "calculator"),
+    Entry("Usage", "Usage explorer", "controlplane:usage", "cp_auditing.view_inferencerequest", "chart"),
     _list_of("Usage", "Requests", "cp_auditing", "inferencerequest", "list"),
     Entry("Usage", "Unpriced", "admin:cp_catalog_modelprice_unpriced", "cp_catalog.view_modelprice", "question"),
     _list_of("Usage", "In flight", "cp_auditing", "inflightrequest", "clock"),

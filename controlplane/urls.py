@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 from controlplane.pages import caches, duties, groups
 from controlplane.pages.dashboard import dashboard
 from controlplane.pages.sign_in import sign_in, sign_out
+from controlplane.pages.usage import explore
 
 admin.site.site_header = admin.site.site_title = "Control Plane"
 admin.site.site_url = None
@@ -25,6 +26,7 @@ def closed(request: HttpRequest, rest: str) -> HttpResponse:
 # Pages of the roof stand before the admin's own, so the dashboard answers the admin's root.
 pages = [
     path("", admin.site.admin_view(dashboard), name="dashboard"),
+    path("usage/", admin.site.admin_view(explore), name="usage"),
     path("caches/", admin.site.admin_view(caches.show), name="caches"),
     path("login/", sign_in, name="login"),
     path("logout/", sign_out, name="logout"),

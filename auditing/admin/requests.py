@@ -35,10 +35,12 @@ class InferenceRequestAdmin(LogAdmin):
         WindowFilter,
         subject_filter("tenant", "tenant", offer=True),
         subject_filter("app", "app"),
+        subject_filter("branch", "branch"),
         subject_filter("user", "user"),
         subject_filter("api_key", "API key"),
         "status",
         "pricing_status",
+        value_filter("provider"),
         value_filter("model"),
     )
     search_fields = ("request_id",)

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.http import urlencode
 
 from auditing.directory import directory
 from auditing.metrics import Total
 from auditing.models import InferenceRequest
 from controlplane.core import charts
-from controlplane.core.ids import iso, now
+from controlplane.core.ids import now
 from controlplane.pages.spans import WINDOWS, Span, read_span
+from controlplane.pages.sums import Sums, change, rate, requests_url, spend
+from controlplane.pages.tenancy import some_tenants, tenant_asked
 from tenants.models import Tenant
 
 TOP_ROWS = 12
-MAX_TENANTS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    requests: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    unpriced: int
-    cost: Any
-
-    @property
-    def tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
-
-    @classmethod
-    def of(cls, rows: Sequence[Total]) -> Sums:
-        names = ("requests", "failed", "prompt_tokens", "completion_tokens", "unpriced", "cost")
-        return cls(*(sum(getattr(row, name) for row in rows) for name in names))
 
 
 def dashboard(request: HttpRequest) -> HttpResponse:
@@ -57,10 +36,8 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 
 
 def _usage(request: HttpRequest) -> dict[str, Any]:
-    tenants = list(Tenant.objects.present().order_by("name")[:MAX_TENANTS])
-    tenant, unknown = _tenant(request.GET.get("tenant", ""))
-    if tenant is not None and tenant not in tenants:
-        tenants.append(tenant)
+    tenants = some_tenants()
+    tenant, unknown = tenant_asked(request.GET.get("tenant", ""), tenants)
     zone = ZoneInfo(tenant.time_zone if tenant else "UTC")
     asked = request.GET
     span, misread = read_span(asked.get("from", ""), asked.get("to", ""), asked.get("window", "7d"), zone, now())
@@ -73,14 +50,6 @@ def _usage(request: HttpRequest) -> dict[str, Any]:
     context |= _figures(tenant, span, by_time) if by_time else {"empty": _empty(tenant, span)}
     misunderstood = [{"tone": "warn", "text": text} for text in (unknown, misread) if text]
     return context | {"notices": misunderstood + context.get("notices", [])}
-
-
-def _tenant(slug: str) -> tuple[Tenant | None, str]:
-    """The tenant asked for, and a sentence if there is none of that slug."""
-    if not slug:
-        return None, ""
-    found = Tenant.objects.filter(slug=slug).first() if "\x00" not in slug else None
-    return found, "" if found else f"No tenant has the slug {slug[:63]!r}. All tenants are shown."
 
 
 def _figures(tenant: Tenant | None, span: Span, by_time: list[Total]) -> dict[str, Any]:
@@ -111,19 +80,19 @@ def _cards(
     tenant: Tenant | None, span: Span, sums: Sums, previous: Sums, lines: dict[str, list[Any]]
 ) -> list[dict[str, Any]]:
     open_end = span.end > now()
-    rate, old_rate = _rate(sums), _rate(previous)
-    worse = "" if not previous.requests or rate == old_rate else ("worse" if rate > old_rate else "better")
+    rated, old_rate = rate(sums), rate(previous)
+    worse = "" if not previous.requests or rated == old_rate else ("worse" if rated > old_rate else "better")
     all_of_them: dict[str, str] = {}
     failed = {"status__exact": "failed"}
-    grown = {name: _change(getattr(sums, name), getattr(previous, name)) for name in ("requests", "tokens", "cost")}
+    grown = {name: change(getattr(sums, name), getattr(previous, name)) for name in ("requests", "tokens", "cost")}
     priced = {"pricing_status__exact": "unpriced"} if sums.unpriced and not sums.cost else all_of_them
     spent, what = (lines["cost"], "spend") if sums.cost else (lines["unpriced"], "unpriced requests")
-    share = f"{rate:.2f} %" if sums.requests else ""
+    share = f"{rated:.2f} %" if sums.requests else ""
     cards: list[tuple[str, str, str, str, dict[str, str], list[Any], str]] = [
         ("Requests", charts.plain(sums.requests), grown["requests"], "", all_of_them, lines["requests"], "requests"),
         ("Tokens", charts.plain(sums.tokens), grown["tokens"], "", all_of_them, lines["tokens"], "tokens"),
         ("Failed", charts.plain(sums.failed), share, worse, failed, lines["failed"], "failed requests"),
-        ("Spend", _spend(sums), grown["cost"], "", priced, spent, what),
+        ("Spend", spend(sums), grown["cost"], "", priced, spent, what),
     ]
     details = {
         "Requests": f"against {'as much' if open_end else 'the span'} before"
@@ -137,11 +106,11 @@ def _cards(
     }
     return [
         {
-            "label": label, "value": value, "change": change, "direction": direction, "delta": details[label],
+            "label": label, "value": value, "change": grew, "direction": direction, "delta": details[label],
             "url": requests_url(tenant, span.start, span.end, **match),
             "spark": charts.spark_line(line, title=f"{what} over the span", unfinished=open_end),
         }
-        for label, value, change, direction, match, line, what in cards
+        for label, value, grew, direction, match, line, what in cards
     ]  # fmt: skip
 
 
@@ -231,13 +200,6 @@ def _texts(sums: Sums) -> dict[str, str]:
     return {name: charts.plain(value) for name, value in figures.items()}
 
 
-def requests_url(tenant: Tenant | None, start: datetime, end: datetime, /, **match: str) -> str:
-    """The list of the requests of a span: what a figure sums."""
-    window = "..".join(map(iso, (start, end)))
-    query = {"window": window, **({"tenant": str(tenant.pk)} if tenant else {}), **match}
-    return f"{reverse('admin:cp_auditing_inferencerequest_changelist')}?{urlencode(query)}"
-
-
 def _scope(request: HttpRequest, tenants: list[Tenant], tenant: Tenant | None, span: Span) -> dict[str, Any]:
     choices = [{"value": "", "label": "All tenants", "selected": tenant is None}]
     choices += [{"value": row.slug, "label": row.name, "selected": row == tenant} for row in tenants]
@@ -265,16 +227,3 @@ def _empty(tenant: Tenant | None, span: Span) -> dict[str, str]:
         "url": f"?{urlencode(query)}",
         "step": f"Show the newest day, {day}",
     }
-
-
-def _change(value: int | Decimal, before: int | Decimal) -> str:
-    return f"{(value - before) * 100 / before:+.1f} %" if before else ""
-
-
-def _spend(sums: Sums) -> str:
-    """Unknown is never zero: with nothing priced yet there is no sum."""
-    return "unpriced" if sums.unpriced and not sums.cost else charts.dollars(sums.cost)
-
-
-def _rate(sums: Sums) -> float:
-    return sums.failed * 100 / sums.requests if sums.requests else 0.0
