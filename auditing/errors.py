@@ -199,8 +199,33 @@ class ExportRefused(AuditingError):
 
     code = "export_refused"
     http_status = 409
+
+
 class InvalidExport(AuditingError):
     """What cannot be exported so, or not to there; the message says why."""
 
     code = "invalid_export"
     http_status = 422
+
+
+class InvalidAnchoring(AuditingError):
+    """The settings do not say how to sign an anchor."""
+
+    code = "invalid_anchoring"
+    http_status = 503
+    messages = {
+        "invalid_signing_key": "AUDIT_SIGNING_KEY is no key: set it to the base64 of 32 random bytes, as of "
+        "openssl rand -base64 32.",
+        "invalid_origin": "AUDIT_ORIGIN is no name of a log: use letters, digits, dots and slashes, no spaces and no plus sign.",
+    }
+
+
+class AnchorFailed(AuditingError):
+    """Some places of AUDIT_ANCHORS did not take the anchor. failed: each with what it said."""
+
+    code = "anchor_failed"
+    http_status = 503
+
+    def __init__(self, failed: Sequence[str]) -> None:
+        self.failed = tuple(failed)
+        super().__init__(message=f"The anchor was not taken by {'; '.join(failed)}. The next run tries again.")

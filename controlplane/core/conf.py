@@ -31,6 +31,15 @@ class Conf:
     AUDIT_TRUSTED_PROXIES: tuple[str, ...] = ()
     """Networks (CIDR) whose X-Forwarded-For is believed when the caller's address is recorded."""
 
+    AUDIT_SIGNING_KEY: str = ""
+    """Key that signs anchors of the audit log: base64 of the 32 bytes of an Ed25519 seed."""
+
+    AUDIT_ANCHORS: tuple[str, ...] = ()
+    """Where signed anchors go: paths of files on other machines, https:// addresses that take a POST."""
+
+    AUDIT_ORIGIN: str = "controlplane/audit"
+    """Name of this installation's audit log in its anchors; no spaces, no plus sign."""
+
     API_KEY_MAX_GRACE: int = 7 * 86_400
     """Longest grace of a rotation, in seconds."""
 
