@@ -5,8 +5,6 @@ Roll-ups, metrics and reconciliation all count by these, over rows of cp_auditin
 
 from __future__ import annotations
 
-from psycopg import sql
-
 from auditing.models.rollups import BUCKETS
 
 # An adjustment is no request, but its sums count; one of a lost call ends it, one that prices an unpriced call clears it.

@@ -7,24 +7,17 @@ exact to the instant, whatever runs beside. A request counts at the instant it i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.db import connections
-from django.db.backends.utils import CursorWrapper
-from psycopg import sql
 
-from auditing.covering import Piece, cover
+from auditing.answers import GROUPS, Ask, answer, exact_bounds
 from auditing.errors import InvalidWindow
-from auditing.measures import BUCKET, LAST_BOUND_MS, MEASURES, TIMED
-from auditing.models.rollups import BUCKETS
-from auditing.rollups import BOOKED, DAY, HOUR, MONTH, WATERMARK
-from auditing.windows import id_bounds
-from controlplane.core.ids import NIL, lower_bound
+from auditing.measures import LAST_BOUND_MS, MEASURES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,34 +62,17 @@ class Total:
         return self.prompt_tokens + self.completion_tokens
 
 
-_GROUPS = {
-    "tenant": "tenant_id",
-    "app": "app_id",
-    "branch": "branch_id",
-    "user": "user_id",
-    "api_key": "api_key_id",
-    "provider": "provider",
-    "model": "model",
-    "day": "day",
-    "month": "month",
-    "hour": "hour",
-}
-_TIMES = {"day", "month", "hour"}
-_OF_HOURS = {"tenant", "provider", "model"}  # what roll-ups by hour tell apart
-_LONG = timedelta(days=62)  # of a longer window months are fewer rows than hours
-_ZONES = 6  # groups of tenants of one time zone that are looked up on their own
-_TRIES = 3
 _SUMMED = ("requests", "completed", "failed", "prompt_tokens", "completion_tokens", "cost", "unpriced")
 
 
 def metrics(tenant_id: UUID, start: datetime, end: datetime, *, using: str) -> Metrics:
     """See InferenceRequest.objects.metrics."""
-    ask = _Ask(tenant_id, start, end, (), tuple(MEASURES), None)
+    ask = Ask(tenant_id, start, end, (), tuple(MEASURES), None)
     with connections[using].cursor() as cursor:
-        [(*row, flying)] = _answer(cursor, ask)
+        [(*row, flying)] = answer(cursor, ask)
         found = dict(zip(MEASURES, row, strict=True))
         if (found["latency_max_ms"] or 0) > LAST_BOUND_MS:
-            bounds = _exact_bounds(cursor, ask)
+            bounds = exact_bounds(cursor, ask)
         else:
             bounds = [_bound(found["latency_hist"], found["latency_n"], percent) for percent in (50, 95, 99)]
     average = found["latency_sum_ms"] / found["latency_n"] if found["latency_n"] else None
@@ -122,302 +98,10 @@ def totals(
     tenant_id: UUID | None, start: datetime, end: datetime, by: tuple[str, ...], *, zone: str | None = None, using: str
 ) -> list[Total]:
     """See InferenceRequest.objects.totals. Raises InvalidWindow for a group that there is not."""
-    unknown = [name for name in by if name not in _GROUPS]
+    unknown = [name for name in by if name not in GROUPS]
     if unknown or not by:
-        raise InvalidWindow("unknown_group", f"Totals cannot be grouped by {unknown}: choose from {sorted(_GROUPS)}.")
+        raise InvalidWindow("unknown_group", f"Totals cannot be grouped by {unknown}: choose from {sorted(GROUPS)}.")
     with connections[using].cursor() as cursor:
-        rows = _answer(cursor, _Ask(tenant_id, start, end, by, _SUMMED, zone))
+        rows = answer(cursor, Ask(tenant_id, start, end, by, _SUMMED, zone))
     n = len(by)
     return [Total(key=tuple(row[:n]), **dict(zip(_SUMMED, row[n:], strict=True))) for row in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """A question: the sums of `measures` by `by`. zone: of days, None = the one that each request was booked in."""
-
-    tenant_id: UUID | None
-    start: datetime
-    end: datetime
-    by: tuple[str, ...]
-    measures: tuple[str, ...]
-    zone: str | None
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Roll-ups that tell apart what is asked, coarsest first."""
-        asked = set(self.by)
-        subjects = asked - _OF_HOURS - _TIMES
-        if "hour" in asked:
-            return () if subjects or asked & {"day", "month"} else ("hour",)
-        if "day" in asked:
-            found = () if "user" in asked or (self.zone and "month" in asked) else ("day",)
-            return found if subjects or "month" in asked else (*found, "hour")
-        if "user" in asked:
-            return ("month",)
-        if subjects or "month" in asked:
-            return ("month", "day")
-        return ("month", "hour") if self.end - self.start >= _LONG else ("hour",)
-
-    def sources_of(self, zone: ZoneInfo | None) -> tuple[str, ...]:
-        """Those of them that are exact for tenants whose requests were all booked in the zone; None = in several."""
-        found = [source for source in self.sources if source == "hour" or zone is not None]
-        if "day" in self.by:
-            days = ZoneInfo(self.zone) if self.zone else zone
-            if days is None or (zone is not None and days.key != zone.key):
-                found = [source for source in found if source != "day"]
-            if days is None or not _whole_hours(days, self.start, self.end):
-                found = [source for source in found if source != "hour"]
-        return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """How far requests are rolled up: all of transactions below xid; None = none is. booked: whether some of the window count
-    at another instant than they were made. groups: tenants with roll-ups in the window, by the one zone of all they have."""
-
-    xid: int | None
-    booked: bool
-    groups: tuple[tuple[ZoneInfo | None, tuple[UUID, ...]], ...]
-
-
-def _answer(cursor: CursorWrapper, ask: _Ask) -> list[tuple[Any, ...]]:
-    """The rows that are asked for, out of one snapshot.
-
-    How far the roll-up is decides on the statement, so it is read before, and again in the statement: where it has moved in
-    between, the question is asked anew, and in the end answered from the requests alone.
-    """
-    id_bounds(ask.start, ask.end)
-    end = max(min(ask.end, _CEILING), _FLOOR + timedelta(microseconds=1))
-    ask = replace(ask, start=min(max(ask.start, _FLOOR), end - timedelta(microseconds=1)), end=end)
-    rows: list[tuple[Any, ...]] = []
-    for last in (False,) * _TRIES + (True,):
-        mark = _Mark(None, True, ()) if last else _mark(cursor, ask)
-        cursor.execute(_statement(ask, mark), {"watermark": WATERMARK})
-        rows = cursor.fetchall()
-        if last or rows[0][0] == mark.xid:
-            break
-    return [row[2:] for row in rows if row[1]]
-
-
-# No request is of before or after: partitions are refused
-_FLOOR = datetime(2019, 12, 1, tzinfo=UTC)
-_CEILING = datetime(9000, 1, 1, tzinfo=UTC)
-
-
-def _mark(cursor: CursorWrapper, ask: _Ask) -> _Mark:
-    cursor.execute(
-        _MARK,
-        {
-            "watermark": WATERMARK, "tenant": ask.tenant_id, "start": ask.start, "end": ask.end,
-            "high": id_bounds(ask.start, ask.end)[1], "zoned": ask.sources not in ((), ("hour",)),
-            "first": ask.start.astimezone(UTC).date() - timedelta(days=1),
-            "last": ask.end.astimezone(UTC).date() + timedelta(days=1),
-        },
-    )  # fmt: skip
-    rows = cursor.fetchall()
-    xid, booked = rows[0][:2]
-    groups: dict[ZoneInfo | None, list[UUID]] = {}
-    for n, (_, _, name, tenants) in enumerate(rows):
-        if tenants is not None:
-            groups.setdefault(_zone(name) if n < _ZONES else None, []).extend(tenants)
-    return _Mark(xid, booked, tuple((zone, tuple(ids)) for zone, ids in groups.items()))
-
-
-# Tenants with requests in the window that are rolled up, by zone, the zone of most tenants first; '' = they had several.
-_MARK = """
-    SELECT w.xid, w.booked, z.time_zone, z.tenants FROM (
-        SELECT (SELECT xid FROM cp_auditing_ingestwatermark WHERE name = %(watermark)s) AS xid,
-            EXISTS (SELECT FROM cp_auditing_inferencerequest WHERE (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s)
-                AND id < %(high)s AND booked_at >= %(start)s AND booked_at < %(end)s) AS booked
-    ) w LEFT JOIN (
-        SELECT time_zone, array_agg(tenant_id) AS tenants FROM (
-            SELECT tenant_id, CASE WHEN NOT %(zoned)s OR min(time_zone) <> max(time_zone) THEN '' ELSE min(time_zone) END AS time_zone
-            FROM cp_auditing_usagezone WHERE (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s)
-                AND last_on >= %(first)s AND first_on <= %(last)s
-            GROUP BY tenant_id
-        ) of_tenants GROUP BY time_zone
-    ) z ON true ORDER BY cardinality(z.tenants) DESC NULLS LAST, z.time_zone
-"""
-
-
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError):  # known to the database alone
-        return None
-
-
-def _whole_hours(zone: ZoneInfo, start: datetime, end: datetime) -> bool:
-    """Whether local days begin at whole UTC hours all the time; no zone keeps another offset for less than a week."""
-    weeks = range(0, (end - start).days + 7, 7)
-    offsets = {(start + timedelta(days=days)).astimezone(zone).utcoffset() for days in weeks}
-    return all(offset is not None and not offset % timedelta(hours=1) for offset in offsets)
-
-
-def _statement(ask: _Ask, mark: _Mark) -> sql.Composed:
-    """Rows of: how far the roll-up is, whether this is a row of the answer, the keys, the measures."""
-    names = [sql.Identifier(f"key_{n}") for n in range(len(ask.by))]
-    keys = sql.SQL(", ").join(names)
-    numbers = sql.SQL(", ").join(sql.SQL(str(n + 3)) for n in range(len(ask.by)))
-    if not ask.by:
-        order = group = sql.SQL("")
-    else:
-        group = sql.SQL("GROUP BY {}").format(keys)
-        requests = sql.SQL("" if _TIMES & set(ask.by) else f"{len(ask.by) + 3} DESC, ")
-        order = sql.SQL("ORDER BY {}{}").format(requests, numbers)
-    return _ANSWER.format(
-        keys=sql.SQL("").join(sql.SQL("{}, ").format(name) for name in names),
-        sums=sql.SQL(", ").join(_together(name) for name in ask.measures),
-        parts=sql.SQL(" UNION ALL ").join(_parts(ask, mark)),
-        group=group,
-        order=order,
-        flying=sql.SQL("") if ask.by else _FLYING.format(*map(sql.Literal, (ask.tenant_id, ask.start, ask.end))),
-    )
-
-
-_ANSWER = sql.SQL("""
-    SELECT w.xid, answer.*{flying} FROM (SELECT (SELECT xid FROM cp_auditing_ingestwatermark WHERE name = %(watermark)s) AS xid) w
-    LEFT JOIN (SELECT true, {keys}{sums} FROM ({parts}) parts {group}) answer ON true {order}
-""")
-
-
-# Of the same snapshot: a call that ends meanwhile is in flight or finished, and never neither.
-_FLYING = sql.SQL(
-    ", (SELECT count(*) FROM cp_auditing_inflightrequest WHERE tenant_id = {} AND created_at >= {} AND created_at < {})"
-)
-
-
-def _together(name: str) -> sql.Composable:
-    """A measure over parts that each have it."""
-    column = sql.Identifier(name)
-    if name == "latency_max_ms":
-        return sql.SQL("max({0}) AS {0}").format(column)
-    if name == "latency_hist":
-        each = (sql.SQL("coalesce(sum({}[{}]), 0)::bigint").format(column, sql.SQL(str(n + 1))) for n in range(BUCKETS))
-        return sql.SQL("ARRAY[{}] AS {}").format(sql.SQL(", ").join(each), column)
-    kind = sql.SQL("numeric" if name in ("cost", "estimated_cost") else "bigint")
-    return sql.SQL("coalesce(sum({0}), 0)::{1} AS {0}").format(column, kind)
-
-
-def _parts(ask: _Ask, mark: _Mark) -> list[sql.Composable]:
-    """The parts of the answer: pieces of the window that are rolled up, or read where they are not, and what came since."""
-    if mark.xid is None:
-        return _raw(ask, mark, ask.start, ask.end, None, sql.SQL("true"), None)
-    parts = _raw(ask, mark, ask.start, ask.end, None, sql.SQL("xid >= {}").format(sql.Literal(mark.xid)), None)
-    read: dict[tuple[Piece, ZoneInfo | None], list[UUID]] = {}
-    for zone, tenants in mark.groups:
-        for piece in cover(ask.start, ask.end, ask.sources_of(zone), zone or ZoneInfo("UTC")):
-            local = zone if piece.source == "hour" and "day" in ask.by else None
-            read.setdefault((piece, local), []).extend(tenants)
-    everybody = sum(len(tenants) for _, tenants in mark.groups)
-    below = sql.SQL("xid < {}").format(sql.Literal(mark.xid))
-    for (piece, zone), tenants in read.items():
-        among = None if len(tenants) == everybody else tenants
-        if piece.source == "raw":
-            parts += _raw(ask, mark, piece.start, piece.end, among, below, zone)
-        else:
-            parts.append(_rolled(ask, piece, among, zone))
-    return parts
-
-
-def _raw(
-    ask: _Ask, mark: _Mark, start: datetime, end: datetime, among: Sequence[UUID] | None, xid: sql.Composable,
-    zone: ZoneInfo | None,
-) -> list[sql.Composable]:  # fmt: skip
-    """Requests that count at start <= instant < end, by their ids; those booked at another instant on their own."""
-    low, high = id_bounds(start, end)
-    values = {"low": low, "high": high, "start": start, "end": end}
-    literals = {name: sql.Literal(value) for name, value in values.items()}
-    wheres = [_MADE.format(**literals), *([_BOOKED.format(**literals)] if mark.booked else [])]
-    return [
-        _PART.format(
-            keys=_keys(ask, "raw", zone),
-            measures=sql.SQL(", ").join(
-                sql.SQL("{} AS {}").format(sql.SQL(MEASURES[name]), sql.Identifier(name)) for name in ask.measures
-            ),
-            table=sql.Identifier("cp_auditing_inferencerequest"),
-            where=sql.SQL(" AND ").join([*_tenants(ask, among), where, xid]),
-            group=_group(ask),
-        )
-        for where in wheres
-    ]
-
-
-_MADE = sql.SQL("booked_at IS NULL AND id >= {low} AND id < {high} AND created_at >= {start} AND created_at < {end}")
-_BOOKED = sql.SQL("booked_at >= {start} AND booked_at < {end} AND id < {high}")
-_PART = sql.SQL("(SELECT {keys}{measures} FROM {table} WHERE {where} {group})")
-
-
-def _rolled(ask: _Ask, piece: Piece, among: Sequence[UUID] | None, zone: ZoneInfo | None) -> sql.Composable:
-    table = {"hour": HOUR, "day": DAY, "month": MONTH}[piece.source]
-    if piece.source == "hour":
-        low, high = lower_bound(piece.start), lower_bound(piece.end)
-        span = sql.SQL("id >= {} AND id < {}").format(sql.Literal(low), sql.Literal(high))
-    else:
-        span = sql.SQL("{0} >= {1} AND {0} < {2}").format(
-            sql.Identifier(table.period), sql.Literal(piece.first), sql.Literal(piece.last)
-        )
-    return _PART.format(
-        keys=_keys(ask, piece.source, zone),
-        measures=sql.SQL(", ").join(_together(name) for name in ask.measures),
-        table=sql.Identifier(table.name),
-        where=sql.SQL(" AND ").join([*_tenants(ask, among), span]),
-        group=_group(ask),
-    )
-
-
-def _tenants(ask: _Ask, among: Sequence[UUID] | None) -> list[sql.Composable]:
-    if ask.tenant_id is not None:
-        return [sql.SQL("tenant_id = {}").format(sql.Literal(ask.tenant_id))]
-    if among is not None:
-        return [sql.SQL("tenant_id = ANY ({})").format(sql.Literal(list(among)))]
-    return []
-
-
-def _group(ask: _Ask) -> sql.Composable:
-    if not ask.by:
-        return sql.SQL("")
-    return sql.SQL("GROUP BY {}").format(sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(len(ask.by))))
-
-
-def _keys(ask: _Ask, source: str, zone: ZoneInfo | None) -> sql.Composable:
-    """What a row is grouped by, each followed by a comma. zone: of days out of hours, where none is asked for."""
-    instant = sql.SQL(BOOKED) if source == "raw" else sql.Identifier("hour")
-    local = ask.zone or (zone.key if zone else None)
-    times: dict[str, sql.Composable] = {
-        "hour": sql.SQL("date_trunc('hour', {}, 'UTC')").format(instant),
-        "day": sql.SQL({"raw": "local_date", "day": "day"}.get(source, "NULL")),
-        "month": sql.SQL(_MONTHS.get(source, "NULL")),
-    }
-    if ask.zone is not None and source == "raw" or source == "hour":
-        times["day"] = sql.SQL("({} AT TIME ZONE {})::date").format(instant, sql.Literal(local))
-    found = []
-    for n, name in enumerate(ask.by):
-        column = times.get(name) or sql.SQL(_GROUPS[name])
-        if name not in _TIMES | _OF_HOURS:
-            column = sql.SQL("nullif({}, {})").format(column, sql.Literal(NIL))
-        found.append(sql.SQL("{} AS {}, ").format(column, sql.Identifier(f"key_{n}")))
-    return sql.SQL("").join(found)
-
-
-_MONTHS = {
-    "raw": "date_trunc('month', local_date::timestamp)::date",
-    "day": "date_trunc('month', day::timestamp)::date",
-    "month": "month",
-}
-
-
-def _exact_bounds(cursor: CursorWrapper, ask: _Ask) -> list[int | None]:
-    """The bounds from the requests themselves: the last bucket of a roll-up has none."""
-    low, high = id_bounds(ask.start, ask.end)
-    cursor.execute(_BOUNDS, {"tenant": ask.tenant_id, "start": ask.start, "end": ask.end, "low": low, "high": high})
-    [bounds] = cursor.fetchone()
-    return bounds or [None, None, None]
-
-
-_BOUNDS = sql.SQL("""
-    SELECT percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY 1::bigint << {bucket})
-    FROM cp_auditing_inferencerequest WHERE tenant_id = %(tenant)s AND {timed} AND (
-        booked_at IS NULL AND id >= %(low)s AND id < %(high)s AND created_at >= %(start)s AND created_at < %(end)s
-        OR booked_at >= %(start)s AND booked_at < %(end)s)
-""").format(bucket=sql.SQL(BUCKET), timed=sql.SQL(TIMED))
