@@ -26,8 +26,7 @@ class AuditingConfig(AppConfig):
 
     def ready(self) -> None:
         import auditing.checks  # noqa: F401 - registers them
-        from auditing import partitioning, sweeping
-        from auditing import partitioning, rollups
+        from auditing import partitioning, retention, rollups, sweeping
         from auditing.ingest import LOG
         from controlplane.core import duties, partitions
 
@@ -35,5 +34,6 @@ class AuditingConfig(AppConfig):
         partitions.register(LOG)
         partitions.register(rollups.HOURS)
         duties.register(duties.Duty("partitions", 3600, partitioning.duty))
+        duties.register(duties.Duty("retention", 86_400, retention.duty))
         duties.register(duties.Duty("usage_sweep", 10, sweeping.duty, alone=False))
         duties.register(duties.Duty("usage_rollup", 5, rollups.run))

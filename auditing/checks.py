@@ -11,12 +11,8 @@ from controlplane.core import partitions
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
 
-APPEND_ONLY = (
-    "cp_auditing_auditlog",
-    "cp_auditing_inferencerequest",
-    "cp_auditing_auditseal",
-    "cp_auditing_retentionrecord",
-)
+LOGS = ("cp_auditing_auditlog", "cp_auditing_inferencerequest")
+APPEND_ONLY = (*LOGS, "cp_auditing_auditseal", "cp_auditing_retentionrecord")
 
 
 @register(Tags.database)
@@ -44,9 +40,10 @@ def _unguarded() -> Iterable[CheckMessage]:
             [list(APPEND_ONLY)],
         )
         for (table,) in cursor.fetchall():
+            made = "cp_guard_log" if table in LOGS else "cp_append_only"
             yield Error(
                 f"{table} is not append-only: a guard is missing, or not ALWAYS.",
-                hint=f"Somebody changed the database by hand. Make it so again: SELECT cp_append_only('{table}');",
+                hint=f"Somebody changed the database by hand. Make it so again: SELECT {made}('{table}');",
                 id="cp_auditing.E001",
             )
 

@@ -229,3 +229,20 @@ class AnchorFailed(AuditingError):
     def __init__(self, failed: Sequence[str]) -> None:
         self.failed = tuple(failed)
         super().__init__(message=f"The anchor was not taken by {'; '.join(failed)}. The next run tries again.")
+class LegalHold(AuditingError):
+    """Records that are held are neither removed nor changed, whatever a rule says."""
+
+    code = "legal_hold"
+    http_status = 409
+
+
+class RetentionRefused(AuditingError):
+    """Records cannot be retired, held or released so; the message says why."""
+
+    code = "retention_refused"
+    http_status = 409
+    messages = {
+        "retention_running": "Another run of retention is going on. Wait until it has ended, then try again.",
+        "in_transaction": "Months are removed outside of transactions. Call this where none is open.",
+        "direct_connection": "Months cannot be removed through a pooler. Set DATABASE_DIRECT_URL to the database itself.",
+    }

@@ -4,7 +4,7 @@ DROP TRIGGER cp_retired_whole ON cp_auditing_retentionrecord;
 DROP FUNCTION cp_check_retired();
 DROP TRIGGER cp_append_only ON cp_auditing_inferencerequest;
 DROP TRIGGER cp_append_only ON cp_auditing_auditlog;
-DROP FUNCTION cp_guard_log(regclass, text);
+DROP FUNCTION cp_guard_log(regclass);
 DROP FUNCTION cp_log_guard();
 DROP FUNCTION cp_month_ids(date);
 DROP FUNCTION cp_made_here(xid);

@@ -52,16 +52,19 @@ BEGIN
         USING ERRCODE = '23001', HINT = 'Record a correction as a new row; whole months are retired by retention.';
 END $$;
 
--- Gives a log its guards, or gives them back to it.
-CREATE FUNCTION cp_guard_log(target regclass, log text) RETURNS void LANGUAGE plpgsql AS $$
+-- Gives a log its guards, or gives them back to it. Those of its partitions follow, but for TRUNCATE: cp_partition_add.
+CREATE FUNCTION cp_guard_log(target regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('DROP TRIGGER IF EXISTS cp_append_only ON %s', target);
+    EXECUTE format('DROP TRIGGER IF EXISTS cp_no_truncate ON %s', target);
+    PERFORM cp_append_only(target);
+    EXECUTE format('DROP TRIGGER cp_append_only ON %s', target);
     EXECUTE format('CREATE TRIGGER cp_append_only BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION cp_log_guard(%L)',
-                   target, log);
+                   target, replace((SELECT relname FROM pg_class WHERE oid = target), 'cp_auditing_', ''));
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER cp_append_only', target);
 END $$;
-SELECT cp_guard_log('cp_auditing_auditlog', 'auditlog');
-SELECT cp_guard_log('cp_auditing_inferencerequest', 'inferencerequest');
+SELECT cp_guard_log('cp_auditing_auditlog');
+SELECT cp_guard_log('cp_auditing_inferencerequest');
 
 -- At the end of a transaction nothing may be left of what its record calls retired: no part of a month is ever deleted. A record
 -- with a subject is of a month whose whole partition goes, which takes no more rows (trigger cp_retired) and is dropped next.

@@ -9,8 +9,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from auditing.models import AuditLog, InferenceRequest, RetentionRecord
-from controlplane.core import partitions
-from controlplane.core.ids import now, uuid7
+from controlplane.core.ids import uuid7
 from tests.factories import AuditLogFactory, InferenceRequestFactory, RetentionRecordFactory
 
 pytestmark = pytest.mark.django_db
@@ -22,9 +21,8 @@ each_log = pytest.mark.parametrize(("model", "factory", "log"), LOGS, ids=["audi
 
 
 @pytest.fixture(autouse=True)
-def months(db):
-    for log in partitions.registered():
-        partitions.ensure(log, now(), months=[MONTH, date(2021, 6, 1)])
+def months(old_months):
+    old_months(MONTH, date(2021, 6, 1))
 
 
 def execute(statement, *params):
@@ -112,8 +110,6 @@ def test_a_door_of_another_record_is_refused(model, factory, log, wrong):
 
 @each_log
 def test_a_record_of_an_earlier_transaction_opens_nothing(transactional_db, model, factory, log):
-    for each in partitions.registered():
-        partitions.ensure(each, now(), months=[MONTH])
     row = factory()
     record = RetentionRecordFactory(
         kind="retired",

@@ -44,13 +44,16 @@ def pooled() -> bool:
     )
 
 
-def connect(timeout_s: float) -> psycopg.Connection[Any]:
-    """A connection to the control plane's database in autocommit, whose statements end after so many seconds."""
+def connect(timeout_s: float, name: str = "controlplane caches") -> psycopg.Connection[Any]:
+    """A connection to the control plane's database in autocommit, whose statements end after so many seconds.
+
+    name: its own, in pg_stat_activity.
+    """
     found = connections[conf.DATABASE].get_connection_params()
     del found["cursor_factory"]  # Django's binds on the client
     if conf.DATABASE_DIRECT_URL:
         found = {"context": found["context"], **conninfo_to_dict(conf.DATABASE_DIRECT_URL)}
-    found = {**_LIMITS, "fallback_application_name": "controlplane caches", **found}
+    found = {**_LIMITS, "fallback_application_name": name, **found}
     found["prepare_threshold"] = None if pooled() else 0
     if not pooled():
         limits = f"-c statement_timeout={round(timeout_s * 1000)}"
