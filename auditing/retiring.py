@@ -22,14 +22,13 @@ from psycopg import sql
 from auditing.context import audit_context
 from auditing.errors import AuditUnavailable, RetentionRefused
 from auditing.keeping import Kind, Terms, refuse_held, turn, write
+from auditing.rollups import HOURS
 from controlplane.core import partitions
 from controlplane.core.caches.connections import connect, pooled
 from controlplane.core.conf import conf
 
 Direct = psycopg.Connection[Any]
 """A connection in autocommit, past a pooler: what detaches a month runs in no transaction, and one run goes at a time."""
-
-HOURS = partitions.PartitionedLog("cp_auditing_usagehour", at="hour")
 
 
 @dataclass(frozen=True, slots=True)
