@@ -9,7 +9,15 @@ from html.parser import HTMLParser
 
 from django.contrib.auth.models import Group
 
-from auditing.models import AuditLog, AuditSeal, DeadLetter, InferenceRequest, InFlightRequest, RetentionRecord
+from auditing.models import (
+    AuditLog,
+    AuditSeal,
+    DeadLetter,
+    InferenceRequest,
+    InFlightRequest,
+    RetentionRecord,
+    UsageSummary,
+)
 from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provider
 from controlplane.core.ids import now
 from controlplane.core.models import WorkerDuty
@@ -21,6 +29,7 @@ from tests.factories import (
     LimitBucketFactory,
     ReservationFactory,
     RetentionRecordFactory,
+    UsageSummaryFactory,
 )
 from tests.policies.world import World
 
@@ -107,6 +116,16 @@ def _kept(world, n):
     return RetentionRecordFactory(tenant_id=world.tenant.pk, reason=f"law suit {n} of {world.slug}", actor="kim")
 
 
+def _summary(world, n):
+    of = {
+        "app_id": world.app().pk,
+        "branch_id": world.branch().pk,
+        "user_id": world.user().pk,
+        "api_key_id": world.key().pk,
+    }
+    return UsageSummaryFactory(tenant_id=world.tenant.pk, model=f"{world.slug}/model-{n}", requests=n + 1, **of)
+
+
 def _event(world, n):
     subjects = {"tenant": world.tenant, "app": world.app(), "branch": world.branch(), "user": world.user()}
     return AuditLog.objects.record(
@@ -170,12 +189,13 @@ MAKE = {
     DeadLetter: _dead_letter,
     AuditSeal: _seal,
     RetentionRecord: _kept,
+    UsageSummary: _summary,
     WorkerDuty: _duty,
     Group: lambda world, n: Group.objects.create(name=f"{world.slug} group {n}"),
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, AuditSeal, LimitBucket, InferenceRequest, InFlightRequest, PriceImport, WorkerDuty)
+LOGS = (AuditLog, AuditSeal, UsageSummary, LimitBucket, InferenceRequest, InFlightRequest, PriceImport, WorkerDuty)
 
 
 def make(model, count, slug="acme"):

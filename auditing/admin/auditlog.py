@@ -9,7 +9,7 @@ from django.urls import path
 from django.utils.html import format_html
 from django.utils.text import Truncator
 
-from auditing.admin import timeline
+from auditing.admin import standing, timeline
 from auditing.admin.base import LogAdmin, as_json
 from auditing.admin.differences import changes
 from auditing.admin.filters import (
@@ -54,11 +54,18 @@ class AuditLogAdmin(LogAdmin):
     empty_help = "Every change of tenants, keys, models and policies is recorded here by the database."
 
     def get_urls(self) -> list[Any]:
-        view = self.admin_site.admin_view(self.timeline_view)
-        return [path("timeline/", view, name=timeline.NAME), *super().get_urls()]
+        view = self.admin_site.admin_view
+        return [
+            path("timeline/", view(self.timeline_view), name=timeline.NAME),
+            path("partitions/", view(self.partitions_view), name=standing.PARTITIONS),
+            *super().get_urls(),
+        ]
 
     def timeline_view(self, request: HttpRequest) -> HttpResponse:
         return timeline.page(self, request)
+
+    def partitions_view(self, request: HttpRequest) -> HttpResponse:
+        return standing.partitions_page(self, request)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return period(request) or super().changelist_view(request, extra_context)

@@ -18,7 +18,7 @@ from auditing.directory import directory
 from controlplane.core import display
 from controlplane.core.admin import ModelAdmin
 from controlplane.core.bigtables import BigTableAdmin
-from controlplane.core.ids import PLATFORM
+from controlplane.core.ids import NIL, PLATFORM
 
 SUBJECTS = ("tenant", "app", "branch", "user", "api_key")
 
@@ -101,6 +101,8 @@ class LogAdmin(Named, BigTableAdmin):
 def _subject(row: Any, subject: str) -> str:
     """The name of a subject; on the page of one row it leads to the subject, where an app above has a page of it."""
     id, name = getattr(row, f"{subject}_id"), row.__dict__.get("names", {}).get(subject)
+    if id == NIL:  # a sum without this subject
+        return display.NOTHING
     shown = display.named(name, id)
     if name and "linked" in row.__dict__:
         try:

@@ -1,54 +1,33 @@
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
-from auditing.admin import sealed
-from auditing.admin.base import LogAdmin
-from auditing.admin.filters import MonthFilter, is_uuid, subject_filter
+from auditing.admin import sealed, standing
+from auditing.admin.filters import MonthFilter, subject_filter
+from auditing.admin.paging import AnyTimeFilter, PagedAdmin
 from auditing.models import AuditSeal, RetentionRecord
-from auditing.models.logs import LogQuerySet
 from auditing.verified import last
-from auditing.windows import id_bounds
 from controlplane.core import display
-from controlplane.core.bigtables import WindowFilter
 from controlplane.core.ids import PLATFORM
 
 
-class AnyTimeFilter(WindowFilter):
-    """All time unless chosen: of seals there are few, in the order of their ids."""
-
-    def value(self) -> str:
-        return super().value() if self.used_parameters.get(self.parameter_name) else "all"
-
-
-class Paged(LogQuerySet[AuditSeal]):
-    """Seals by cursor: their ids are in the order in which they were made."""
-
-    def between(self, start: datetime, end: datetime) -> Paged:
-        low, high = id_bounds(start, end)
-        return self.filter(id__gte=low, id__lt=high)
-
-
 @admin.register(AuditSeal)
-class AuditSealAdmin(LogAdmin):
-    list_display = ("made", "of", "tenant", "in_month", "number", "count", "ids", "short_root", "standing")
+class AuditSealAdmin(PagedAdmin):
+    list_display = ("made", "of", "tenant", "in_month", "number", "count", "ids", "short_root", "state")
     list_filter = (AnyTimeFilter, "log", "kind", MonthFilter, subject_filter("tenant", "tenant", offer=True))
-    search_fields = ("id",)
-    search_help_text = "The id of a seal or of a sealed row, whole"
     fieldsets = (
-        (None, {"fields": ("made", "standing", "kind", "of", "tenant", "in_month", "number", "count")}),
+        (None, {"fields": ("made", "state", "kind", "of", "tenant", "in_month", "number", "count")}),
         ("Under it", {"fields": ("id_from", "id_to", "xids", "whole_root")}),
         ("Chain", {"fields": ("whole_prev", "whole_hash")}),
         ("Record", {"fields": ("id", "run", "schema")}),
     )
     readonly_fields = (
-        "made", "standing", "kind", "of", "tenant", "in_month", "number", "count", "id_from", "id_to", "xids", "whole_root",
+        "made", "state", "kind", "of", "tenant", "in_month", "number", "count", "id_from", "id_to", "xids", "whole_root",
         "whole_prev", "whole_hash", "id", "run", "schema",
     )  # fmt: skip
     empty_help = (
@@ -59,28 +38,22 @@ class AuditSealAdmin(LogAdmin):
     class Media:
         css: ClassVar[dict[str, Any]] = {"all": ["cp_auditing/auditing.css"]}
 
-    def get_queryset(self, request: HttpRequest) -> models.QuerySet[AuditSeal]:
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         gone = RetentionRecord.objects.filter(
             kind="retired",
             log=models.OuterRef("log"),
             tenant_id=models.OuterRef("tenant_id"),
             month=models.OuterRef("month"),
         )
-        return Paged(AuditSeal, using=super().get_queryset(request).db).annotate(retired=models.Exists(gone))
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
-    ) -> tuple[models.QuerySet[Any], bool]:
-        text = search_term.strip()
-        if not text:
-            return queryset, False
-        if not is_uuid(text):
-            return queryset.none(), False
-        return queryset.filter(pk=text), False
+        rows: models.QuerySet[Any] = super().get_queryset(request).annotate(retired=models.Exists(gone))
+        return rows
 
     def prepare(self, rows: list[Any], changelist: Any) -> None:
         super().prepare(rows, changelist)
         self._judge(rows)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"sealing": standing.sealing(), **(extra_context or {})})
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         found = super().get_object(request, object_id, from_field)
@@ -93,7 +66,7 @@ class AuditSealAdmin(LogAdmin):
         verified = last({PLATFORM, *(row.tenant_id for row in rows)}) if rows else []
         for row in rows:
             gone = row.kind == "rows" and row.retired
-            row.__dict__["state"] = sealed.state_of(row, verified, retired=gone)
+            row.__dict__["known"] = sealed.state_of(row, verified, retired=gone)
 
     @admin.display(description="Sealed (UTC)")
     def made(self, row: AuditSeal) -> str:
@@ -128,9 +101,8 @@ class AuditSealAdmin(LogAdmin):
         )  # fmt: skip
 
     @admin.display(description="State")
-    def standing(self, row: AuditSeal) -> str:
-        state = row.__dict__.get("state", "sealed")
-        return display.status(state, {**sealed.TONES, "verified": "ok"})
+    def state(self, row: AuditSeal) -> str:
+        return display.status(row.__dict__.get("known", "sealed"), sealed.TONES)
 
     @admin.display(description="Transactions")
     def xids(self, row: AuditSeal) -> str:
