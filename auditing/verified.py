@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from auditing.models import AuditLog
+from auditing.verifying import Report
+from controlplane.core.partitions import month_of
 
 ACTION = "audit.verified"
 FIELDS = ("kind", "log", "tenant_id", "month", "seq", "id_from", "id_to", "message")
@@ -38,35 +40,34 @@ class Verified:
     def rows_shown(self) -> str:
         return f"{self.rows:,}"
 
-    def covers(self, log: str, tenant_id: UUID, first: datetime, last: datetime, before: datetime) -> bool:
-        """Whether rows of this log and tenant, written from first to last and sealed at `before`, were verified."""
+    def covers(self, log: str, tenant_id: UUID, month: date, sealed_at: datetime) -> bool:
+        """Whether the rows of this log, tenant and month that were sealed at `sealed_at` were verified."""
         return (
             self.log in ("", log)
             and self.tenant_id in (None, tenant_id)
-            and before <= self.at
-            and (self.start is None or self.start <= first)
-            and (self.end is None or last < self.end)
+            and sealed_at <= self.at
+            and (self.start is None or month_of(self.start) <= month)
+            and (self.end is None or month < self.end.date())
         )
 
 
 def note(
-    findings: Collection[Any],
+    report: Report,
     *,
-    rows: int,
-    seals: int,
     tenant: UUID | None = None,
     log: str = "",
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> AuditLog:
-    """Record a verification and what it found. findings: objects with the fields of `auditing.verifying.Finding`."""
-    told = [{name: _plain(getattr(each, name)) for name in FIELDS} for each in list(findings)[:KEPT]]
+    """Record a verification and what it found; the arguments are those that it was asked with."""
+    found = len(report.findings) + report.more
+    told = [{name: _plain(getattr(each, name)) for name in FIELDS} for each in report.findings[:KEPT]]
     details = {
-        "log": log, "tenant": _plain(tenant), "from": _plain(start), "to": _plain(end), "rows": rows, "seals": seals,
-        "found": len(findings), "findings": told,
+        "log": log, "tenant": _plain(tenant), "from": _plain(start), "to": _plain(end), "rows": report.rows,
+        "seals": report.seals, "found": found, "findings": told,
     }  # fmt: skip
     event: AuditLog = AuditLog.objects.record(
-        ACTION, tenant=tenant, outcome="failure" if findings else "success", details=details
+        ACTION, tenant=tenant, outcome="failure" if found else "success", details=details
     )
     return event
 

@@ -195,7 +195,7 @@ MAKE = {
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, AuditSeal, UsageSummary, LimitBucket, InferenceRequest, InFlightRequest, PriceImport, WorkerDuty)
+LOGS = (AuditLog, UsageSummary, LimitBucket, InferenceRequest, InFlightRequest, PriceImport, WorkerDuty)
 
 
 def make(model, count, slug="acme"):

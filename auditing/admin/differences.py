@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -12,6 +13,7 @@ from django.utils.text import Truncator
 MOST = 60
 LONG = 240
 _DEPTH = 4
+_INSTANT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d+)?)(?:\+00:00|Z)$", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def _text(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return value
+        return _INSTANT.sub(r"\1 \2Z", value)
     if isinstance(value, dict) and {"$sha256", "$bytes"} <= value.keys():
         return f"{value['$bytes']} bytes, SHA-256 {value['$sha256']}"
     return json.dumps(value, ensure_ascii=False)

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from auditing.models import AuditLog, AuditSeal, IngestWatermark, RetentionRecord
 from auditing.verified import Verified
-from controlplane.core.ids import PLATFORM, instant_of
+from controlplane.core.ids import PLATFORM
 from controlplane.core.partitions import month_of, next_month
 
 LATE = timedelta(days=35)
@@ -46,9 +46,7 @@ def state_of(seal: Any, verified: Iterable[Verified], *, retired: bool = False) 
         return "retired"
     if seal.sealed_at > _end_of(seal.month) + LATE:
         return "late"
-    ids = seal.id_from, seal.id_to
-    first, last = (instant_of(id) for id in ids)
-    if any(each.covers(seal.log, seal.tenant_id, first, last, seal.sealed_at) for each in known):
+    if any(each.covers(seal.log, seal.tenant_id, seal.month, seal.sealed_at) for each in known):
         return "verified"
     return "sealed"
 

@@ -48,6 +48,9 @@ class AuditSealAdmin(PagedAdmin):
         rows: models.QuerySet[Any] = super().get_queryset(request).annotate(retired=models.Exists(gone))
         return rows
 
+    def has_verify_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("cp_auditing.verify_auditlog"))
+
     def prepare(self, rows: list[Any], changelist: Any) -> None:
         super().prepare(rows, changelist)
         self._judge(rows)

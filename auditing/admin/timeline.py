@@ -18,7 +18,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 
-from auditing.admin import sealed
+from auditing.admin import sealed, verification
 from auditing.admin.differences import Change, changes
 from auditing.admin.filters import period
 from auditing.models import AuditLog
@@ -26,7 +26,7 @@ from auditing.verified import last
 from controlplane.core import display
 from controlplane.core.admin import readable_address
 from controlplane.core.bigtables import CURSOR
-from controlplane.core.ids import PLATFORM
+from controlplane.core.ids import PLATFORM, now
 from controlplane.core.partitions import month_of, next_month
 
 NAME = "cp_auditing_auditlog_timeline"
@@ -85,7 +85,7 @@ class Day:
 
 
 def page(modeladmin: Any, request: HttpRequest) -> HttpResponse:
-    """GET: the filters of the audit log's list, and its cursor."""
+    """GET: the filters of the audit log's list, and its cursor. POST, to the same address: verify the months it is about."""
     if not modeladmin.has_view_permission(request):
         raise PermissionDenied
     moved = readable_address(request) or period(request)
@@ -99,6 +99,11 @@ def page(modeladmin: Any, request: HttpRequest) -> HttpResponse:
     found.formset = None
     rows: list[AuditLog] = list(found.result_list)
     asked = scope(found)
+    if request.method == "POST":
+        if not modeladmin.has_verify_permission(request):
+            raise PermissionDenied
+        verification.verify(request, "auditlog", asked.tenant, *verification.span(asked.start, asked.end, now()))
+        return HttpResponseRedirect(request.get_full_path())
     names = _names(rows)
     verified = last({PLATFORM, asked.tenant or PLATFORM, *(row.tenant_id for row in rows)})
     segments, of_row = sealed.of_page(rows, names, verified)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from uuid import uuid4
 
 import pytest
@@ -9,13 +9,17 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from auditing.admin import verification
 from auditing.admin.differences import LONG, MOST, changes
 from auditing.context import Actor, audit_context
 from auditing.models import AuditLog
+from auditing.sealing import seal
 from auditing.verified import note
+from auditing.verifying import Finding, Report
 from controlplane.core.ids import PLATFORM, now, uuid7_at
 from tenants.models import App, User
 from tests.admin_rows import Page
+from tests.auditing.test_letter_pages import client_of
 from tests.factories import AuditLogFactory, AuditSealFactory, IngestWatermarkFactory, RetentionRecordFactory
 
 URL = "admin:cp_auditing_auditlog_timeline"
@@ -299,19 +303,19 @@ def test_a_seal_made_long_after_its_month_is_late(operator, acme):
     assert state(operator, row, window="30d") == "late"
 
 
-class Finding:
-    def __init__(self, tenant, seq, month):
-        self.kind, self.log, self.tenant_id, self.seq, self.month = "root_mismatch", "auditlog", tenant.pk, seq, month
-        self.id_from = self.id_to = uuid4()
-        self.message = "The root is not that of the rows <b>."
+def found_in(tenant, seq, month):
+    wrong = Finding(
+        "root_mismatch", "auditlog", tenant.pk, month, seq, uuid4(), uuid4(), "The root is not that of the rows <b>."
+    )
+    return Report(findings=[wrong], rows=1, seals=1)
 
 
 def test_after_a_verification_a_seal_is_verified_or_a_finding(operator, acme, globex):
     row, _ = sealed_row(acme)
-    note([], rows=1, seals=1)
+    note(Report(rows=1, seals=1))
     assert state(operator, row) == "verified"
 
-    note([Finding(acme, 1, row.created_at.date().replace(day=1))], rows=1, seals=1, tenant=acme.pk)
+    note(found_in(acme, 1, row.created_at.date().replace(day=1)), tenant=acme.pk)
 
     answer = open_timeline(operator, tenant=str(acme.pk))
     assert state(operator, row, tenant=str(acme.pk)) == "finding"
@@ -325,23 +329,80 @@ def test_after_a_verification_a_seal_is_verified_or_a_finding(operator, acme, gl
 
 def test_months_that_are_gone_are_named_with_their_record(operator, acme):
     record = RetentionRecordFactory(
-        kind="retired",
-        log="auditlog",
-        tenant_id=acme.pk,
-        month=now().date().replace(day=1),
-        rows=1204,
-        reason="13 months",
+        kind="retired", log="auditlog", tenant_id=acme.pk, month=date(2020, 1, 1), rows=1204, reason="13 months"
     )
-    AuditLogFactory(tenant_id=acme.pk)
 
-    answer = open_timeline(operator, tenant=str(acme.pk))
+    answer = open_timeline(operator, tenant=str(acme.pk), window="2020-01-01..2020-02-01")
 
     [found] = [each for each in answer.context["segments"] if each.state == "retired"]
     assert "1,204" in found.what
     assert found.url == reverse("admin:cp_auditing_retentionrecord_change", args=[record.pk])
+    assert "leave nothing" in answer.content.decode()
 
 
 def test_the_platforms_rows_have_a_segment_of_their_own(operator):
     AuditLogFactory(tenant_id=PLATFORM)
 
     assert any(each.name.startswith("Platform, ") for each in open_timeline(operator).context["segments"])
+
+
+# ---------------------------------------------------------------- verifying
+
+
+@pytest.mark.django_db(transaction=True)
+def test_verifying_from_the_page_says_what_was_found_and_keeps_it(operator, acme_app):
+    App.objects.filter(pk=acme_app.pk).update(name="Renamed")
+    seal(now(), force=True)
+
+    answer = operator.post(reverse(URL) + f"?tenant={acme_app.tenant_id}&window=7d", {"verify": "1"}, follow=True)
+
+    assert answer.request["QUERY_STRING"] == f"tenant={acme_app.tenant_id}&window=7d"
+    assert "no finding" in answer.content.decode()
+    event = AuditLog.objects.with_action("audit.verified").get()
+    assert (event.outcome, event.tenant_id, event.actor_label) == (
+        "success",
+        acme_app.tenant_id,
+        "operator@example.com",
+    )
+    states = {each.row.action: each.segment.state for each in events_of(answer)}
+    assert states["update"] == "verified"
+    assert states["audit.verified"] == "pending"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_changed_behind_the_guards_is_red_where_it_is(operator, acme_app):
+    App.objects.filter(pk=acme_app.pk).update(name="Renamed")
+    seal(now(), force=True)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE cp_auditing_auditlog DISABLE TRIGGER cp_append_only")
+        cursor.execute("UPDATE cp_auditing_auditlog SET reason = 'nothing' WHERE tenant_id = %s", [acme_app.tenant_id])
+        cursor.execute("ALTER TABLE cp_auditing_auditlog ENABLE ALWAYS TRIGGER cp_append_only")
+
+    answer = operator.post(reverse(URL) + f"?tenant={acme_app.tenant_id}", {"verify": "1"}, follow=True)
+
+    html = answer.content.decode()
+    assert "root_mismatch" in html
+    assert "cp-bad" in html
+    assert {each.segment.state for each in events_of(answer) if each.row.action == "update"} == {"finding"}
+
+
+def test_what_is_too_much_for_a_page_names_the_command(operator, acme, monkeypatch):
+    monkeypatch.setattr(verification, "MOST", 2)
+    for _ in range(3):
+        AuditLogFactory(tenant_id=acme.pk)
+
+    answer = operator.post(reverse(URL) + f"?tenant={acme.pk}", {"verify": "1"}, follow=True)
+
+    month = now().strftime("%Y-%m")
+    assert f"manage.py audit_verify --tenant {acme.pk} --log auditlog --from {month}-01" in answer.content.decode()
+    assert not AuditLog.objects.with_action("audit.verified").exists()
+
+
+def test_who_may_only_read_has_no_button_and_gets_403(acme):
+    reader = client_of("reader@example.com", "view_auditlog")
+    AuditLogFactory(tenant_id=acme.pk)
+
+    assert "cp-verify" not in open_timeline(reader).content.decode()
+    assert reader.post(reverse(URL), {"verify": "1"}).status_code == 403
+    assert not AuditLog.objects.with_action("audit.verified").exists()
+    assert "cp-verify" in open_timeline(client_of("v@example.com", "view_auditlog", "verify_auditlog")).content.decode()
