@@ -49,7 +49,7 @@ class WorkerDutyAdmin(ModelAdmin):
     @admin.display(description="Every")
     def every(self, row: WorkerDuty) -> str:
         every_s = _period(row)
-        return display.NOTHING if every_s is None else _right(duration(every_s))
+        return _right(display.NOTHING if every_s is None else duration(every_s))
 
     @admin.display(description="Last run (UTC)", ordering="started_at")
     def last_run(self, row: WorkerDuty) -> str:

@@ -64,7 +64,7 @@ def explore(request: HttpRequest) -> HttpResponseBase:
     context = {
         **admin.site.each_context(request),
         "title": "Usage explorer",
-        "subtitle": f"{question.span.name} by {question.every}, {zone.key}",
+        "subtitle": f"{question.span.name}{f' by {question.every}' if question.narrow else ''}, {zone.key}",
         "scope": _scope(tenants, tenant, question),
         "notices": [{"tone": "warn", "text": text} for text in (unknown, *misread) if text],
     }
