@@ -18,8 +18,9 @@ from auditing.models import InferenceRequest
 from controlplane.core import charts
 from controlplane.core.ids import now
 from controlplane.pages.spans import WINDOWS, Span, read_span
-from controlplane.pages.sums import Sums, change, rate, requests_url, spend
+from controlplane.pages.sums import Sums, change, largest_first, merged, rate, requests_url, spend
 from controlplane.pages.tenancy import some_tenants, tenant_asked
+from controlplane.pages.watching import watched
 from tenants.models import Tenant
 
 TOP_ROWS = 12
@@ -27,7 +28,7 @@ TOP_ROWS = 12
 
 def dashboard(request: HttpRequest) -> HttpResponse:
     """GET: tenant (slug, empty = all), window (24h, 7d, 30d) or from and to (dates, both included)."""
-    context = {**admin.site.each_context(request), "title": "Dashboard"}
+    context = {**admin.site.each_context(request), "title": "Dashboard", "watched": []}
     if request.user.has_perm("cp_auditing.view_inferencerequest"):
         context |= _usage(request)
     else:
@@ -41,22 +42,26 @@ def _usage(request: HttpRequest) -> dict[str, Any]:
     zone = ZoneInfo(tenant.time_zone if tenant else "UTC")
     asked = request.GET
     span, misread = read_span(asked.get("from", ""), asked.get("to", ""), asked.get("window", "7d"), zone, now())
-    by = ("hour" if span.hourly else "day",)
-    by_time = InferenceRequest.objects.totals(tenant, span.start, span.end, by=by, zone=zone.key)
+    by = ("model", "hour" if span.hourly else "day")
+    found = InferenceRequest.objects.totals(tenant, span.start, span.end, by=by, zone=zone.key)
     context: dict[str, Any] = {
         "subtitle": f"{span.name}, {zone.key}",
         "scope": _scope(request, tenants, tenant, span),
     }
-    context |= _figures(tenant, span, by_time) if by_time else {"empty": _empty(tenant, span)}
+    context |= _figures(tenant, span, found) if found else {"empty": _empty(tenant, span)}
     misunderstood = [{"tone": "warn", "text": text} for text in (unknown, misread) if text]
-    return context | {"notices": misunderstood + context.get("notices", [])}
+    return context | {
+        "notices": misunderstood + context.get("notices", []),
+        "watched": watched(request, tenant),
+    }
 
 
-def _figures(tenant: Tenant | None, span: Span, by_time: list[Total]) -> dict[str, Any]:
-    by_model = InferenceRequest.objects.totals(tenant, span.start, span.end, by=("model",))
-    previous = Sums.of(InferenceRequest.objects.totals(tenant, *span.before(now()), by=("day",)))
+def _figures(tenant: Tenant | None, span: Span, found: list[Total]) -> dict[str, Any]:
+    """found: by model and period."""
+    by_model = largest_first(merged(found, 0))
+    previous = Sums.of(InferenceRequest.objects.totals(tenant, *span.before(now()), by=("provider",)))
     sums = Sums.of(by_model)
-    series = {row.key[0]: row for row in by_time}
+    series = {row.key[0]: row for row in merged(found, 1)}
     periods = span.periods()
     rows = [series.get(period) for period in periods]
     lines = {

@@ -36,6 +36,22 @@ class Sums:
         return cls(*(sum(getattr(row, name) for row in rows) for name in names))
 
 
+def merged(totals: Sequence[Total], place: int) -> list[Total]:
+    """The totals by one value of their keys alone."""
+    found: dict[Any, list[Total]] = {}
+    for row in totals:
+        found.setdefault(row.key[place], []).append(row)
+    names = ("requests", "completed", "failed", "prompt_tokens", "completion_tokens", "cost", "unpriced")
+    return [
+        Total(key=(key,), **{name: sum(getattr(row, name) for row in rows) for name in names})
+        for key, rows in found.items()
+    ]
+
+
+def largest_first(totals: Sequence[Total]) -> list[Total]:
+    return sorted(totals, key=lambda row: (-row.requests, str(row.key)))
+
+
 def requests_url(tenant: Tenant | None, start: datetime, end: datetime, /, **match: str) -> str:
     """The list of the requests of a span: what a figure sums."""
     window = "..".join(map(iso, (start, end)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -16,13 +15,13 @@ from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.http import urlencode
 
+from auditing.cells import line
 from auditing.directory import directory
 from auditing.metrics import Total
 from auditing.models import AuditLog, InferenceRequest
 from controlplane.core import charts
 from controlplane.core.admin import readable_address
 from controlplane.core.ids import iso, now
-from controlplane.core.sheets import cell
 from controlplane.pages.exploring import (
     DIMENSIONS,
     EVERY,
@@ -276,48 +275,18 @@ def _file(request: HttpRequest, tenant: Tenant | None, question: Question) -> Ht
     return response
 
 
-class Echo:
-    """A file that gives each line back, for csv.writer."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
 def _lines(question: Question, found: dict[tuple[Any, ...], Sums], names: dict[tuple[str, Any], str]) -> Iterator[str]:
     """A head, then a line per group and period, in their order."""
-    write = csv.writer(Echo()).writerow
     by = question.by
-    yield write(
-        [
-            *(part for name in by for part in (f"{name}_id", name)),
-            *([question.every] if question.narrow else []),
-            *COLUMNS,
-        ]
-    )
+    period = [question.every] if question.narrow else []
+    yield line([*(part for name in by for part in (f"{name}_id", name)), *period, *COLUMNS])
     for key in sorted(found, key=lambda key: tuple(map(str, key))):
         sums = found[key]
-        subjects = [
-            cell(part) for name, value in zip(by, key, strict=False) for part in (_plain(value), names[name, value])
-        ]
-        period = [_plain(key[-1])] if question.narrow else []
-        cost = "" if sums.unpriced and not sums.cost else format(sums.cost, "f")  # unknown is never zero
-        yield write(
-            [
-                *subjects,
-                *period,
-                sums.requests,
-                sums.failed,
-                sums.prompt_tokens,
-                sums.completion_tokens,
-                cost,
-                sums.unpriced,
-            ]
-        )
+        subjects = [part for name, value in zip(by, key, strict=False) for part in (_id(value), names[name, value])]
+        cost = None if sums.unpriced and not sums.cost else sums.cost  # unknown is never zero
+        figures = [sums.requests, sums.failed, sums.prompt_tokens, sums.completion_tokens, cost, sums.unpriced]
+        yield line([*subjects, *key[len(by) :], *figures])
 
 
-def _plain(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return iso(value)
-    return value.isoformat() if isinstance(value, date) else str(value)
+def _id(value: Any) -> str | None:
+    return None if value is None else str(value)
