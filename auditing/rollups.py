@@ -10,8 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from auditing import watermarks
-from auditing.measures import MEASURES
-from auditing.models.rollups import BUCKETS
+from auditing.measures import BUCKETS, MEASURES
 from controlplane.core import partitions
 from controlplane.core.conf import conf
 from controlplane.core.ids import NIL
@@ -150,6 +149,7 @@ def added(table: Table) -> sql.Composed:
         table=mine,
         columns=sql.SQL(", ").join(map(sql.Identifier, columns(table))),
         grouped=grouped(table, sql.SQL("delta")),
+        open=sql.SQL("true") if table is HOUR else _OPEN.format(sql.Identifier(table.period)),
         sums=sql.SQL(", ").join(
             sql.SQL("{} = {}").format(sql.Identifier(name), _sum(name, mine, sql.SQL("excluded"))) for name in MEASURES
         ),
@@ -172,8 +172,13 @@ def _sum(name: str, mine: sql.Composable, theirs: sql.Composable) -> sql.Compose
     return sql.SQL("{mine}.{c} + {theirs}.{c}").format(mine=mine, theirs=theirs, c=column)
 
 
+# A row that came into a closed month past all that books, by hand, must not stop the roll-up: reconciliation finds it.
+_OPEN = sql.SQL(
+    "(date_trunc('month', {0}::timestamp) >= now() - interval '30 days' "
+    "OR NOT cp_month_closed(tenant_id, date_trunc('month', {0}::timestamp)::date))"
+)
 _UPSERT = sql.SQL(
-    "INSERT INTO {table} (id, {columns}) SELECT id, {columns} FROM ({grouped}) found ORDER BY id "
+    "INSERT INTO {table} (id, {columns}) SELECT id, {columns} FROM ({grouped}) found WHERE {open} ORDER BY id "
     "ON CONFLICT (id) DO UPDATE SET {sums}"
 )
 # One statement, and so one snapshot; the rows are read once. Adjustments alone have an estimate among their metadata.

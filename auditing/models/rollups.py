@@ -7,10 +7,11 @@ from typing import Self
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from auditing import summaries
+from auditing.measures import BUCKETS
 from auditing.models.logs import id_of
+from controlplane.core.conf import conf
 from controlplane.core.ids import NIL
-
-BUCKETS = 24
 
 
 class RollUpQuerySet(models.QuerySet["RollUp"]):
@@ -95,6 +96,28 @@ class UsageDay(RollUp):
         return f"{self.day} {self.model}"
 
 
+class UsageSummaryManager(models.Manager.from_queryset(RollUpQuerySet)):  # type: ignore[misc]
+    def monthly(self, tenant: object, year: int, month: int) -> summaries.MonthlySummary:
+        """Usage of a local month, in sum and by app, branch, key, user, provider and model, the dearest first.
+
+        What no roll-up has read yet is added, so that it is the sum of the requests at any instant. A month without any is
+        nothing, not missing. Raises InvalidMonth.
+        """
+        return summaries.monthly(id_of(tenant), summaries.first_of(year, month), using=conf.DATABASE)
+
+    def months(self, tenant: object) -> list[summaries.Month]:
+        """The months of a tenant that have any usage or are closed, the newest first."""
+        return summaries.months(id_of(tenant), using=conf.DATABASE)
+
+    def refresh(self, tenant: object, year: int, month: int) -> summaries.Counts:
+        """Make the summaries of an open month anew from its requests, as far as they are rolled up; returns by how much that
+        changed the sums: nothing, unless somebody wrote into them by hand.
+
+        Raises MonthClosed, MonthRetired where requests are gone, InvalidMonth, ClusterChanged.
+        """
+        return summaries.refresh(id_of(tenant), summaries.first_of(year, month), using=conf.DATABASE)
+
+
 class UsageSummary(RollUp):
     """One month in the tenant's time zone, by app, branch, key, user, provider and model. A closed month never changes."""
 
@@ -106,7 +129,7 @@ class UsageSummary(RollUp):
     provider = models.CharField(max_length=64)
     model = models.CharField(max_length=265)
 
-    objects = RollUpQuerySet.as_manager()
+    objects = UsageSummaryManager()
 
     class Meta(RollUp.Meta):
         db_table_comment = "Usage of a local month"
