@@ -13,8 +13,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from auditing.covering import Piece, cover
-from auditing.measures import BUCKET, MEASURES, TIMED
-from auditing.models.rollups import BUCKETS
+from auditing.measures import BUCKET, BUCKETS, MEASURES, TIMED
 from auditing.rollups import BOOKED, DAY, HOUR, MONTH, WATERMARK
 from auditing.windows import id_bounds
 from controlplane.core.ids import NIL, lower_bound

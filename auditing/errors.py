@@ -229,6 +229,8 @@ class AnchorFailed(AuditingError):
     def __init__(self, failed: Sequence[str]) -> None:
         self.failed = tuple(failed)
         super().__init__(message=f"The anchor was not taken by {'; '.join(failed)}. The next run tries again.")
+
+
 class LegalHold(AuditingError):
     """Records that are held are neither removed nor changed, whatever a rule says."""
 

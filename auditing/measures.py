@@ -5,7 +5,8 @@ Roll-ups, metrics and reconciliation all count by these, over rows of cp_auditin
 
 from __future__ import annotations
 
-from auditing.models.rollups import BUCKETS
+BUCKETS = 24
+"""Of latencies: bucket n holds those of at most 2^n ms, the last one all beyond."""
 
 # An adjustment is no request, but its sums count; one of a lost call ends it, one that prices an unpriced call clears it.
 ENDED = "(adjusts IS NULL OR reason_code = 'late_completion')"

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from auditing import retiring
+from auditing import retiring, rollups
 from auditing.erasing import erase
 from auditing.errors import AuditingError, RetentionRefused
 from auditing.keeping import DEFAULTS, Terms, hold, release, rule, terms
@@ -154,7 +154,7 @@ def _done(step: Step, run: retiring.Run, direct: retiring.Direct) -> Step:
 
 def _remove_hours(now: datetime, run: retiring.Run, direct: retiring.Direct) -> None:
     """Hours of usage go once the requests of their month are gone."""
-    given, present, hours = terms(), partitions.month_of(now), retiring.HOURS
+    given, present, hours = terms(), partitions.month_of(now), rollups.HOURS
     kept = partitions.states(retiring.partitioned("inferencerequest"))
     for month, state in partitions.states(hours).items():
         due = state is partitions.State.ATTACHED and month not in kept and retiring.hours_are_due(month, given, present)

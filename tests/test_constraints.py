@@ -34,9 +34,10 @@ def rules_of_the_database():
 
 @pytest.mark.django_db
 def test_every_rule_is_broken_once_on_purpose():
-    told = "\n".join(path.read_text() for path in TESTS.rglob("test_*.py") if path != Path(__file__).resolve())
+    files = (path for path in TESTS.rglob("test_*.py") if path != Path(__file__).resolve())
+    told = {word for path in files for word in re.findall(r"cp_\w+", path.read_text())}
 
-    unbroken = sorted(name for name in rules_of_the_database() if not re.search(rf"\b{name}\b", told))
+    unbroken = sorted(rules_of_the_database() - told)
 
     assert unbroken == []
 

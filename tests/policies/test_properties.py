@@ -257,7 +257,7 @@ def test_the_rules_are_of_every_field_there_is():
 
 
 @every_type
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_every_type_agrees_with_the_oracle(policy_type, data):
     rows = data.draw(rows_of(policy_type))
@@ -338,7 +338,7 @@ def _no_wider(rule, was, now):
 
 
 @every_type
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_policy_of_a_new_layer_never_widens(policy_type, data):
     rows = data.draw(rows_of(policy_type, opened=False))
