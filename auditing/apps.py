@@ -26,7 +26,7 @@ class AuditingConfig(AppConfig):
 
     def ready(self) -> None:
         import auditing.checks  # noqa: F401 - registers them
-        from auditing import partitioning, retention, rollups, sweeping
+        from auditing import anchors, partitioning, retention, rollups, sealing, sweeping
         from auditing.ingest import LOG
         from controlplane.core import duties, partitions
 
@@ -37,3 +37,5 @@ class AuditingConfig(AppConfig):
         duties.register(duties.Duty("retention", 86_400, retention.duty))
         duties.register(duties.Duty("usage_sweep", 10, sweeping.duty, alone=False))
         duties.register(duties.Duty("usage_rollup", 5, rollups.run))
+        duties.register(duties.Duty("audit_seal", 60, sealing.duty))
+        duties.register(duties.Duty("audit_anchor", 300, anchors.duty))

@@ -28,7 +28,7 @@ from controlplane.core.partitions import month_of, next_month
 LOGS = ("auditlog", "inferencerequest")
 ROWS_OF_A_SEAL = 1000
 ROWS_OF_A_RUN = 200_000
-"""A run ends with the transaction in which it reaches this many rows of a log: what waits after a pause goes in several."""
+"""A run takes so many rows of a log at most, by whole transactions: what waits after a pause goes in several."""
 WAITING = 1000
 PAUSE = timedelta(seconds=300)
 """A run that is not forced seals once WAITING rows wait, or PAUSE after the last one, then be there rows or none: that nothing
@@ -121,6 +121,17 @@ def duty(now: datetime) -> bool:
     return seal(now).more
 
 
+def lag(now: datetime, using: str | None = None) -> timedelta | None:
+    """For how long nothing was sealed, or rows have waited behind a transaction that does not end; None: nothing is there.
+
+    In a platform at rest it is at most PAUSE and the duty's 60 s.
+    """
+    with connections[using or conf.DATABASE].cursor() as cursor:
+        cursor.execute(_SINCE, [PLATFORM])
+        since: datetime | None = cursor.fetchone()[0]
+    return max(now - since, timedelta(0)) if since else None
+
+
 def append(
     cursor: CursorWrapper,
     kind: str,
@@ -147,6 +158,11 @@ def append(
     )
     [made] = _chain(cursor, [draft])
     return made
+
+
+def alone(cursor: CursorWrapper) -> None:
+    """Wait until no run goes on, and keep others out until the transaction ends."""
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
 def next_run(cursor: CursorWrapper) -> UUID:
@@ -182,11 +198,17 @@ def _waiting(cursor: CursorWrapper, log: str, span: watermarks.Span) -> int:
 
 
 def _upto(cursor: CursorWrapper, log: str, span: watermarks.Span) -> int:
-    """The first transaction that this run leaves to the next one."""
-    query = sql.SQL("SELECT xid FROM {} WHERE xid >= %s AND xid < %s ORDER BY xid OFFSET %s LIMIT 1")
-    cursor.execute(query.format(_table(log)), [span.low, span.high, ROWS_OF_A_RUN - 1])
+    """The first transaction that this run leaves to the next one. One that alone has too many rows is sealed whole."""
+    query = sql.SQL("SELECT xid FROM {} WHERE xid >= %s AND xid < %s ORDER BY xid OFFSET %s LIMIT 1").format(
+        _table(log)
+    )
+    cursor.execute(query, [span.low, span.high, ROWS_OF_A_RUN])
     row = cursor.fetchone()
-    return row[0] + 1 if row else span.high
+    if row is None:
+        return span.high
+    cursor.execute(query, [span.low, span.high, 0])
+    upto: int = row[0] + (cursor.fetchone() == row)
+    return upto
 
 
 def _seal_window(cursor: CursorWrapper, log: str, window: watermarks.Span, run: UUID, now: datetime) -> list[Seal]:
@@ -286,6 +308,25 @@ _HEADS = """
 _COPY = sql.SQL("COPY cp_auditing_auditseal ({}) FROM STDIN").format(
     sql.SQL(", ").join(map(sql.Identifier, ["id", *_FIELDS, "hash"]))
 )
+
+
+# Rows that wait: since the first of the checkpoints that end at the same transaction as the last one. Never sealed: since the
+# first event.
+_SINCE = """
+    WITH last AS (
+        SELECT xid_to, sealed_at, seq FROM cp_auditing_auditseal WHERE tenant_id = %s AND log = 'checkpoint'
+        ORDER BY seq DESC LIMIT 1
+    ), waiting AS (
+        SELECT EXISTS (SELECT FROM cp_auditing_auditlog, last WHERE xid >= last.xid_to)
+            OR EXISTS (SELECT FROM cp_auditing_inferencerequest, last WHERE xid >= last.xid_to) AS some
+    )
+    SELECT coalesce(
+        (SELECT min(s.sealed_at) FROM cp_auditing_auditseal s, last, waiting
+         WHERE waiting.some AND s.tenant_id = '00000000-0000-0000-0000-000000000000' AND s.log = 'checkpoint'
+            AND s.seq > last.seq - 1000 AND s.xid_to = last.xid_to),
+        (SELECT sealed_at FROM last),
+        (SELECT created_at FROM cp_auditing_auditlog ORDER BY id LIMIT 1))
+"""
 
 
 def _table(log: str) -> sql.Identifier:

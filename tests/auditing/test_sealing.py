@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import base64
+import json
 import random
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+from io import StringIO
 from itertools import groupby
 from threading import Event, Thread
 from uuid import UUID
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from auditing import merkle, sealing
 from auditing.errors import AppendOnly, ClusterChanged
 from auditing.models import AuditLog, AuditSeal, InferenceRequest, IngestWatermark
-from auditing.sealing import FIRST_PREV, append, next_run, seal
+from auditing.sealing import FIRST_PREV, append, lag, next_run, seal
 from controlplane.core import partitions
 from controlplane.core.ids import NIL, lower_bound, now, uuid7
 from tests.factories import AuditLogFactory, AuditSealFactory, InferenceRequestFactory
@@ -149,12 +153,22 @@ def test_what_waits_after_a_pause_goes_in_several_runs(monkeypatch):
         with transaction.atomic():
             AuditLog.objects.bulk_create(AuditLogFactory.build(tenant_id=ACME) for _ in range(4))
 
-    runs = [seal(AT, force=True) for _ in range(2)]
+    runs = [seal(AT, force=True) for _ in range(3)]
 
-    assert [(run.rows, run.more) for run in runs] == [(12, True), (8, False)]
-    first, second = seals(kind="checkpoint")
-    assert first.xid_to == second.xid_from
+    assert [(run.rows, run.more) for run in runs] == [(8, True), (8, True), (4, False)]
+    first, second, third = seals(kind="checkpoint")
+    assert (first.xid_to, second.xid_to) == (second.xid_from, third.xid_from)
     assert proved() == 20
+
+
+def test_a_transaction_of_more_rows_than_a_run_takes_is_sealed_whole(monkeypatch):
+    monkeypatch.setattr(sealing, "ROWS_OF_A_RUN", 10)
+    with transaction.atomic():
+        AuditLog.objects.bulk_create(AuditLogFactory.build(tenant_id=ACME) for _ in range(25))
+    AuditLogFactory(tenant_id=ACME)
+
+    assert [seal(AT, force=True).rows for _ in range(2)] == [25, 1]
+    assert proved() == 26
 
 
 def test_the_duty_says_whether_more_waits(monkeypatch):
@@ -339,3 +353,80 @@ def test_seals_are_append_only(statement):
     for change in (lambda: AuditSeal.objects.update(n=2), AuditSeal.objects.all().delete, one.save, one.delete):
         with pytest.raises(AppendOnly):
             change()
+
+
+# --- how late it is
+
+
+def test_the_lag_is_that_of_the_last_checkpoint():
+    assert lag(AT) is None
+
+    AuditLogFactory(created_at=AT)
+    assert lag(AT + timedelta(seconds=90)) == timedelta(seconds=90)
+    seal(AT + timedelta(seconds=100), force=True)
+    assert lag(AT + timedelta(seconds=130)) == timedelta(seconds=30)
+    assert lag(AT) == timedelta(0)
+
+
+def test_the_lag_grows_while_rows_wait_behind_a_transaction_that_does_not_end(other_connection):
+    seal(AT, force=True)
+    other_connection.execute("BEGIN")
+    other_connection.execute("SELECT pg_current_xact_id()")
+    AuditLogFactory()
+    for minutes in (5, 10, 15):
+        seal(AT + timedelta(minutes=minutes), force=True)
+
+    stuck = lag(AT + timedelta(minutes=16))
+    other_connection.execute("COMMIT")
+    seal(AT + timedelta(minutes=16), force=True)
+
+    assert stuck >= timedelta(minutes=11)
+    assert lag(AT + timedelta(minutes=16)) == timedelta(0)
+
+
+# --- the command
+
+
+def run(*arguments):
+    out = StringIO()
+    call_command("audit_seal", *arguments, stdout=out, stderr=StringIO())
+    return out.getvalue()
+
+
+def test_the_command_seals_what_is_due_or_what_waits_now(monkeypatch):
+    AuditLogFactory()
+    assert "Sealed 1 rows in 1 seals. Checkpoint 1 is " in run()
+    AuditLogFactory()
+    assert "Nothing is due" in run()
+    monkeypatch.setattr(sealing, "ROWS_OF_A_RUN", 1)
+    AuditLogFactory()
+
+    told = json.loads(run("--now", "--json"))
+
+    assert (told["rows"], told["seals"], told["checkpoint"]["seq"], told["verifier_key"]) == (2, 2, 3, None)
+    assert told["checkpoint"]["hash"] == bytes(seals(kind="checkpoint")[-1].hash).hex()
+    assert json.loads(run("--json"))["checkpoint"] is None
+    assert proved() == 3
+
+
+def test_the_command_tells_auditors_the_key_of_the_anchors(settings):
+    key = {"AUDIT_ANCHORS": ("/elsewhere/anchors",), "AUDIT_SIGNING_KEY": base64.b64encode(bytes(32)).decode()}
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, **key}
+
+    assert json.loads(run("--json"))["verifier_key"].startswith("controlplane/audit+")
+
+
+def test_the_command_says_when_another_process_seals(other_connection):
+    other_connection.execute("SELECT pg_advisory_lock(%s)", [sealing._LOCK])
+
+    with pytest.raises(CommandError, match="Another process") as caught:
+        run("--now")
+
+    assert caught.value.returncode == 1
+    assert "Nothing is due" in run()
+
+
+@pytest.mark.parametrize("arguments", [["--later"], ["now"], ["--now=yes"]])
+def test_the_command_refuses_what_it_does_not_know(arguments):
+    with pytest.raises(CommandError):
+        run(*arguments)
