@@ -19,7 +19,7 @@ from auditing import merkle
 from auditing.errors import InvalidWindow
 from auditing.models.logs import id_of
 from auditing.notes import Note, read_notes
-from auditing.windows import id_bounds
+from auditing.windows import check_years, id_bounds
 from controlplane.core.conf import conf
 from controlplane.core.partitions import month_of, next_month
 
@@ -169,6 +169,7 @@ def _months(start: datetime | None, end: datetime | None) -> tuple[UUID | None, 
     for instant in (start, end):
         if instant is not None and instant.tzinfo is None:
             raise InvalidWindow(message="Start and end need a time zone: use aware datetimes.")
+    check_years(start, end)
     first = month_of(start) if start else date(1970, 1, 1)
     last = month_of(end - timedelta(microseconds=1)) if end else date(9000, 1, 1)
     if start and end and start >= end:

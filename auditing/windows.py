@@ -18,3 +18,12 @@ def id_bounds(start: datetime, end: datetime) -> tuple[UUID, UUID]:
     if start >= end:
         raise InvalidWindow(message=f"The window is empty: {start:%Y-%m-%d %H:%M} is not before {end:%Y-%m-%d %H:%M}.")
     return lower_bound(start), UUID(int=lower_bound(end).int + (1 << 80))
+
+
+def check_years(*instants: datetime | None) -> None:
+    """Raises InvalidWindow for an instant (aware) that no id can be of, or that no calendar goes on from."""
+    for instant in instants:
+        if instant is not None and not 1970 < instant.year < 9000:
+            raise InvalidWindow(
+                message=f"{instant.isoformat()} is of no year that logs have: give one from 1971 to 8999."
+            )

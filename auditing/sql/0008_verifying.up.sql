@@ -171,8 +171,8 @@ BEGIN
     $query$, wanted, tenant, xid_low, xid_high, id_low, id_high,
     CASE wanted WHEN 'auditlog' THEN $personal$CASE
             WHEN r.pii_salt IS NULL THEN CASE WHEN r.pii_commit IS NOT NULL AND NOT EXISTS (
-                SELECT FROM cp_auditing_retentionrecord e WHERE e.kind = 'erased' AND e.subject = r.actor_id
-                AND e.created_at >= r.created_at) THEN 2 END
+                SELECT FROM cp_auditing_retentionrecord e WHERE e.kind = 'erased' AND e.log = 'auditlog' AND e.tenant_id = r.tenant_id
+                AND e.subject = r.actor_id AND e.created_at >= r.created_at) THEN 2 END
             WHEN r.pii_commit IS DISTINCT FROM sha256(r.pii_salt || convert_to(
                 cp_netstring(host(r.ip)) || cp_netstring(r.user_agent) || cp_netstring(r.actor_label), 'UTF8'))
                 THEN CASE WHEN coalesce(host(r.ip), r.user_agent, r.actor_label) IS NULL THEN 2 ELSE 1 END
@@ -251,10 +251,17 @@ LANGUAGE sql STABLE AS $$
     ), wanted AS (
         SELECT t.oid, t.name, t.parent, g.guard FROM tables t, unnest(ARRAY['cp_append_only', 'cp_no_truncate']) g(guard)
         UNION ALL SELECT t.oid, t.name, t.parent, 'cp_stamp' FROM tables t WHERE t.parent = 'cp_auditing_auditlog'
-        UNION ALL  -- a table with one half of the watch is watched
+        UNION ALL SELECT t.oid, t.name, t.parent, 'cp_retired_whole' FROM tables t
+            WHERE t.name = 'cp_auditing_retentionrecord'
+        UNION ALL SELECT c.oid, c.relname::text, '', g.guard
+            FROM pg_class c, unnest(ARRAY['cp_closed_month', 'cp_closed_month_change']) g(guard)
+            WHERE c.oid IN ('cp_auditing_usageday'::regclass, 'cp_auditing_usagesummary'::regclass)
+        UNION  -- a table of another app with one half of the watch had both
         SELECT c.oid, c.relname::text, '', g.guard
         FROM pg_class c, unnest(ARRAY['cp_audit', 'cp_audit_truncate']) g(guard)
         WHERE c.oid IN (SELECT tgrelid FROM pg_trigger WHERE tgname IN ('cp_audit', 'cp_audit_truncate'))
+        UNION SELECT g.tgrelid, c.relname::text, '', g.tgname FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+        WHERE g.tgname IN ('cp_append_only', 'cp_no_truncate') AND g.tgrelid NOT IN (SELECT oid FROM tables)
     )
     SELECT 'guard_missing', substring(w.parent FROM 13), NULL::uuid, NULL::date, NULL::bigint, NULL::uuid, NULL::uuid,
            CASE WHEN g.tgname IS NULL THEN format('%s has no trigger %s.', w.name, w.guard)

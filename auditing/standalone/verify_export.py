@@ -344,7 +344,7 @@ class Rows:
         self.source = export.rows(log)
         self.jsonl = export.manifest["rows_format"] == "jsonl"
         self.kinds: dict[int, Leaf] = {}
-        self.count = self.sealed = 0
+        self.count = self.sealed = self.sealed_below = 0
         self.row = self._next()
 
     def _next(self) -> Row:
@@ -371,6 +371,7 @@ class Rows:
         for seal in seals:
             seq: int = seal["seq"]
             under: list[bytes] = []
+            self.sealed_below = max(self.sealed_below, seal["xid_to"])
             while waiting is not None and waiting[0] < seq:
                 self.findings.add(
                     "stray_row", self.log, f"A leaf is of seal {waiting[0]}, which is not there.", row=waiting[1]
@@ -441,8 +442,13 @@ class Rows:
     def check_rest(self) -> None:
         """Rows behind the last seal: those that are not sealed yet, and only those."""
         while self.row is not None:
+            xid = int(self.row["xid"][1:] if self.jsonl else self.row["xid"])
             if self._seal_of(self.row) is not None:
                 self.stray()
+            elif xid < self.sealed_below:
+                message = f"Row {self.row['id']} is under no seal, although rows of its time are sealed."
+                self.findings.add("stray_row", self.log, message, row=self.row["id"])
+                self.row = self._next()
             else:
                 self.row = self._next()
 

@@ -14,6 +14,7 @@ from auditing.errors import InvalidAnchor, InvalidWindow
 from auditing.ingest import LOG
 from auditing.models import AuditLog, AuditSeal, InferenceRequest
 from auditing.verifying import verify
+from auditing.windows import id_bounds
 from controlplane.core import partitions
 from controlplane.core.ids import PLATFORM, now, uuid7_at
 from tests.auditing.tampering import execute, forge_chain, rebuild_everything, seal_all, tamper, unguarded
@@ -358,16 +359,20 @@ def test_a_month_that_is_gone_without_a_record_is_found_for_each_tenant(past, lo
 
 
 def retire(log, tenant, month, **changed):
-    """Drop the rows of a month as retention does: with a record, and an audit row that tells of it."""
+    """Delete the rows of a month as retention does: by the door, with a record, and an audit row that tells of it."""
     seals = AuditSeal.objects.filter(log=log, tenant_id=tenant, month=month, kind="rows").order_by("-seq")
     values = {"rows": sum(one.n for one in seals), "seals": len(seals), "last_hash": seals[0].hash} | changed
-    record = RetentionRecordFactory(kind="retired", log=log, tenant_id=tenant, month=month, **values)
-    AuditLog.objects.record("retention.retired", tenant=tenant, actor="tests", resource=record)
-    tamper(
-        f"DELETE FROM cp_auditing_{log} WHERE tenant_id = %s AND created_at >= %s AND created_at < %s::date + 31",
-        tenant, month, month,
-    )  # fmt: skip
+    with transaction.atomic():
+        record = RetentionRecordFactory(kind="retired", log=log, tenant_id=tenant, month=month, **values)
+        AuditLog.objects.record("retention.retired", tenant=tenant, actor="tests", resource=record)
+        execute("SELECT set_config('cp.retention_record', %s, true)", str(record.pk))
+        low, high = id_bounds(month_start(month), month_start(partitions.next_month(month)))
+        execute(f"DELETE FROM cp_auditing_{log} WHERE tenant_id = %s AND id >= %s AND id < %s", tenant, low, high)
     return record
+
+
+def month_start(month):
+    return datetime(month.year, month.month, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("log", LOGS)
@@ -527,7 +532,7 @@ def test_a_changed_commitment_is_found_by_its_seal_and_at_its_row(personal):
 
 
 def test_erased_personal_columns_with_a_record_are_no_finding(personal):
-    RetentionRecordFactory(kind="erased", log="auditlog", tenant_id=PLATFORM, subject="ada", rows=2)
+    RetentionRecordFactory(kind="erased", log="auditlog", tenant_id=ACME, subject="ada", rows=2)
     tamper(f"UPDATE cp_auditing_auditlog SET {ERASED} WHERE actor_id = 'ada'")
 
     assert verify().findings == []
