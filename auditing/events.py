@@ -6,14 +6,16 @@ import hashlib
 import json
 import marshal
 import time
+from functools import lru_cache
+from types import NoneType
 from typing import Any, TypedDict
 from uuid import UUID
 
 from django.db import models
 
 from auditing.context import actor_of, current
-from auditing.redaction import clean, redact
-from controlplane.core.ids import instant_at, number_at
+from auditing.redaction import clean, is_clean, names_a_secret, redact
+from controlplane.core.ids import instant_at, number_at, uuid_of
 
 TEXT_LIMIT = 4096
 DETAILS_LIMIT = 64 * 1024
@@ -78,15 +80,18 @@ def event(
         resource_label = resource_label or str(resource)
     else:
         kind, key = resource[0], str(resource[1])
-    if actor is not None:
+    if type(actor) is str:
+        by = ("system", actor, actor, "")
+    elif actor is not None:
         who = actor_of(actor)
         by = (who.type, who.id, who.label, who.role)
     else:
         say = said.get
         by = (say("actor_type", "system"), say("actor_id", ""), say("actor_label", ""), say("actor_role", ""))
     return (
-        number_at(us), us, _number(tenant) or _number(said.get("tenant_id")) or 0, _number(app), _number(branch),
-        _number(user), _number(api_key), *by, action, kind, key, resource_label, outcome, details or None,
+        number_at(us), us, _number(tenant) or _number(said.get("tenant_id")) or 0, None if app is None else _number(app),
+        None if branch is None else _number(branch), None if user is None else _number(user),
+        None if api_key is None else _number(api_key), *by, action, kind, key, resource_label, outcome, details or None,
         reason or said.get("reason", ""), request_id or said.get("request_id"), said.get("ip"), said.get("user_agent"),
         provider, model,
     )  # fmt: skip
@@ -100,7 +105,7 @@ def frozen(told: Event) -> bytes:
         values = dict(zip(COLUMNS, told, strict=True))
         details = values.pop("details")
         values = {name: _plain(value) for name, value in values.items()}
-        return marshal.dumps(tuple((values | {"details": details and _details(details)})[name] for name in COLUMNS))
+        return marshal.dumps(tuple((values | {"details": details and _details(details)[0]})[name] for name in COLUMNS))
 
 
 def thawed(data: bytes) -> Event:
@@ -108,40 +113,84 @@ def thawed(data: bytes) -> Event:
     return told
 
 
-def row(told: Event) -> dict[str, Any]:
-    """The columns of the event as the log takes them: without secrets, NUL and lone surrogates, texts cut at 4 KiB. Ids are
-    numbers still, and the instant microseconds: `stored` and `line` say them."""
-    found = dict(zip(COLUMNS, told, strict=True))
-    for name in ("actor_id", "actor_label", "resource_id", "resource_label", "reason"):
-        found[name] = text(found[name])
-    if found["request_id"]:
-        found["request_id"] = text(found["request_id"])
-    if found["details"]:
-        found["details"] = _details(found["details"])
-    return found
-
-
 def bounded(told: Event) -> Event:
     """The event with what the log would cut cut already."""
-    return tuple(row(told).values())
+    return tuple(_cleaned(told)[0].values())
 
 
 def stored(told: Event) -> dict[str, Any]:
-    """The columns as an instance of the model has them."""
-    found = row(told)
-    found |= {name: None if found[name] is None else UUID(int=found[name]) for name in _IDS}
+    """The columns as an instance of the model has them, as the log takes them: without secrets, NUL and lone surrogates, texts
+    cut at 4 KiB."""
+    found, _ = _cleaned(told)
+    for name in _IDS:
+        if found[name] is not None:
+            found[name] = uuid_of(found[name])
     found["created_at"] = instant_at(found["created_at"])
     return found
 
 
-def line(told: Event) -> str:
-    """The columns as one JSON object, for `json_populate_record`."""
-    found = row(told)
+def texts(told: Event) -> dict[str, str | None]:
+    """The same columns as text that the database reads."""
+    found, details = _cleaned(told)
     for name in _IDS:
         if found[name] is not None:
             found[name] = f"{found[name]:032x}"
-    found["created_at"] = instant_at(found["created_at"]).isoformat()
-    return json.dumps(found, default=str)
+    seconds, us = divmod(found["created_at"], 1_000_000)
+    found["created_at"] = f"{_second(seconds)}.{us:06d}+00:00"
+    found["details"] = details
+    return found
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    """The second so long after 1970, as ISO 8601 without its zone: rows of one come together."""
+    return instant_at(seconds * 1_000_000).replace(tzinfo=None).isoformat()
+
+
+def as_json(columns: dict[str, str | None]) -> str:
+    """Texts of an event as one JSON object, for `json_populate_record`."""
+    details = columns["details"] or "null"
+    rest = json.dumps({name: value for name, value in columns.items() if name != "details"}, default=str)
+    return f'{rest[:-1]}, "details": {details}}}'
+
+
+def as_copied(columns: dict[str, str | None]) -> str:
+    """Texts of an event as a line in the text format of COPY, without its end."""
+    values = ["\\N" if value is None else value for value in columns.values()]
+    try:
+        found = "\t".join(values)
+    except TypeError:  # of a type that no column takes: the database says so
+        values = list(map(str, values))
+        found = "\t".join(values)
+    # only what stands between the values needs no escape
+    breaks = found.count("\t") - len(values) + 1 or "\n" in found or "\r" in found
+    if not breaks and found.count("\\") == values.count("\\N"):
+        return found
+    return "\t".join([value if value == "\\N" else value.translate(_ESCAPES) for value in values])
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _cleaned(told: Event) -> tuple[dict[str, Any], str | None]:
+    """The columns as the log takes them, ids and the instant as numbers still; and the details as JSON."""
+    found = dict(zip(COLUMNS, told, strict=True))
+    try:
+        said = "\n".join([found[name] or "" for name in _SAID])
+        clean_already = len(said) <= TEXT_LIMIT and is_clean(said)
+    except TypeError:
+        clean_already = False
+    if not clean_already:
+        for name in _SAID:
+            if found[name] is not None or name != "request_id":
+                found[name] = text(found[name])
+    details = None
+    if found["details"]:
+        found["details"], details = _details(found["details"])
+    return found, details
+
+
+_SAID = ("actor_id", "actor_label", "resource_id", "resource_label", "reason", "request_id")
 
 
 def text(value: Any) -> str:
@@ -149,23 +198,39 @@ def text(value: Any) -> str:
 
 
 def _number(value: object) -> int | None:
+    if type(value) is UUID:
+        return value.int
     if value is None or value == "":
         return None
     found = getattr(value, "pk", value)
     return (found if isinstance(found, UUID) else UUID(str(found))).int
 
 
-def _details(details: dict[str, Any]) -> dict[str, Any]:
-    """The details without secrets; over 64 KiB, their size, SHA-256 and beginning."""
+def _details(details: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The details without secrets, and as JSON; over 64 KiB, their size, SHA-256 and beginning."""
+    if simple := _simple(details):
+        return details, simple
     try:
         kept: dict[str, Any] = redact(_plain(details))
     except RecursionError:
-        return {"$unreadable": "It is nested too deeply, or holds itself."}
+        kept = {"$unreadable": "It is nested too deeply, or holds itself."}
     whole_text = json.dumps(kept, ensure_ascii=False)
     whole = whole_text.encode()
-    if len(whole) <= DETAILS_LIMIT:
-        return kept
-    return {"$bytes": len(whole), "$sha256": hashlib.sha256(whole).hexdigest(), "$head": whole_text[:TEXT_LIMIT]}
+    if len(whole) > DETAILS_LIMIT:
+        kept = {"$bytes": len(whole), "$sha256": hashlib.sha256(whole).hexdigest(), "$head": whole_text[:TEXT_LIMIT]}
+    return kept, json.dumps(kept)
+
+
+def _simple(details: dict[str, Any]) -> str:
+    """Details that are kept as they are, as JSON, which most are: names, short texts, whole numbers; else ""."""
+    for name, value in details.items():
+        if type(name) is not str or type(value) not in _SIMPLE or names_a_secret(name):
+            return ""
+    found = json.dumps(details)
+    return found if len(found) <= TEXT_LIMIT and "\\u" not in found and is_clean(found) else ""
+
+
+_SIMPLE = (str, int, bool, NoneType)
 
 
 def _plain(value: Any) -> Any:

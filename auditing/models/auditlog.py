@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 from typing import Any, NoReturn, Self, Unpack
 from uuid import UUID
 
 from django.db import models
 
 from auditing.errors import AppendOnly
-from auditing.events import Told, event, stored
+from auditing.events import COLUMNS, Told, event, stored
 from auditing.models.logs import LogQuerySet, current_xid
 from auditing.writer import writer
+from controlplane.core.conf import conf
+from controlplane.core.statements import fetch, plain
 
 
 class AuditLogQuerySet(LogQuerySet["AuditLog"]):
@@ -30,6 +33,12 @@ class AuditLogQuerySet(LogQuerySet["AuditLog"]):
         return self.for_resource(instance._meta.db_table, instance.pk)
 
 
+_INSERT = (
+    f"INSERT INTO cp_auditing_auditlog ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))}) "  # noqa: S608
+    "RETURNING id"
+)
+
+
 class AuditLogManager(models.Manager.from_queryset(AuditLogQuerySet)):  # type: ignore[misc]
     def record(self, action: str, **told: Unpack[Told]) -> AuditLog:
         """Write an event that is no row change (`demo.seeded`, `gate.denied`), in the caller's transaction.
@@ -38,8 +47,12 @@ class AuditLogManager(models.Manager.from_queryset(AuditLogQuerySet)):  # type: 
         Secrets are redacted, text over 4 KiB is cut: content never makes an event fail. It is lost if the caller rolls
         back.
         """
-        row = AuditLog(**stored(event(action, **told)))
-        row.save(force_insert=True)
+        columns = stored(event(action, **told))
+        details = columns["details"]
+        values = columns | {"details": json.dumps(details)} if details else columns
+        fetch(conf.DATABASE, _INSERT, [plain(value) for value in values.values()])
+        row = AuditLog(**columns)
+        row._state.adding, row._state.db = False, conf.DATABASE
         return row
 
     def record_async(self, action: str, **told: Unpack[Told]) -> UUID:

@@ -24,6 +24,7 @@ from auditing.writer.connecting import connect, use_own_connection
 from auditing.writer.queue import BYTES, ROWS, Ack, Counts, Queue, Row
 from auditing.writer.spool import CAP, Segment, Spool, SpoolFull
 from controlplane.core.conf import conf
+from controlplane.core.ids import uuid_of
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ class Writer:
         if len(data) > writing.MAX_BYTES:  # rare: what the log cuts is cut before it waits
             data = events.frozen(events.bounded(row))
         self._put("e", data, ack, patience)
-        return UUID(int=row[0])
+        return uuid_of(row[0])
 
     def _put(self, kind: str, data: bytes, ack: Ack | None, patience: float | None) -> None:
         if self._thread is None:
@@ -232,7 +233,7 @@ class Writer:
         """Write rows from the head of the queue."""
         outcome = _write(
             [row.kind for row in rows],
-            lambda place: events.line(events.thawed(rows[place].data)),
+            lambda places: writing.write_events([events.thawed(rows[place].data) for place in places]),
             lambda place: writing.thawed_request(rows[place].data),
         )
         queue.drop(len(rows), outcome.committed, outcome.duplicates, len(outcome.refused))
@@ -252,7 +253,7 @@ class Writer:
         if batch:
             outcome = _write(
                 [chr(one[0]) for one in batch],
-                lambda place: batch[place][1:].decode(),
+                lambda places: writing.write_json([batch[place][1:].decode() for place in places]),
                 lambda place: writing.thawed_request(batch[place][1:]),
                 historical=True,
             )
@@ -366,7 +367,7 @@ def _tell(loop: asyncio.AbstractEventLoop, known: asyncio.Event) -> None:
 
 def _write(
     kinds: Sequence[str],
-    line: Callable[[int], str],
+    events_at: Callable[[Sequence[int]], writing.Outcome],
     request: Callable[[int], Mapping[str, Any]],
     *,
     historical: bool = False,
@@ -375,7 +376,7 @@ def _write(
     known then."""
     said = [place for place, kind in enumerate(kinds) if kind == "e"]
     called = [place for place, kind in enumerate(kinds) if kind == "r"]
-    told = writing.write_events([line(place) for place in said])
+    told = events_at(said)
     made = writing.write_requests([request(place) for place in called], historical=historical)
     refused = {said[place]: why for place, why in told.refused.items()}
     refused |= {called[place]: why for place, why in made.refused.items()}

@@ -21,6 +21,7 @@ from auditing.redaction import redact, redact_text
 from auditing.writer.connecting import no_partition, refuses_row, sqlstate
 from auditing.writer.queue import Row
 from controlplane.core import partitions
+from controlplane.core.bulk import copy_text
 from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
 from controlplane.core.ids import NIL, now, number_of
@@ -34,6 +35,10 @@ ORIGIN = "writer"
 MAX_BYTES = 1 << 20
 _LOG = "cp_auditing_auditlog"
 _COLUMNS = ", ".join(events.COLUMNS)
+_COPIED = 16
+"""Rows from which COPY, which asks the server twice, is the quicker way."""
+
+_AT_ONCE = 100
 _INSERT = (
     "WITH written AS (INSERT INTO cp_auditing_auditlog (" + _COLUMNS + ") "  # noqa: S608 - constants
     "SELECT " + _COLUMNS + " FROM json_populate_recordset(NULL::cp_auditing_auditlog, %s::json) "
@@ -85,13 +90,37 @@ def thawed_request(data: bytes) -> dict[str, Any]:
 def payload(row: Row) -> bytes:
     """A row of the queue as the spool keeps it: ASCII, without secrets."""
     if row.kind == "e":
-        return b"e" + events.line(events.thawed(row.data)).encode()
+        return b"e" + events.as_json(events.texts(events.thawed(row.data))).encode()
     return b"r" + json.dumps(redact(thawed_request(row.data)), default=_typed).encode()
 
 
-def write_events(lines: Sequence[str]) -> Outcome:
-    """Events, as `events.line` says them. Raises Unavailable."""
+def write_events(told: Sequence[events.Event]) -> Outcome:
+    """Events as they were told. Raises Unavailable."""
+    if len(told) >= _COPIED and _copied(told):
+        return Outcome(len(told))
+    return write_json([events.as_json(events.texts(one)) for one in told])
+
+
+def write_json(lines: Sequence[str]) -> Outcome:
+    """Events, as `events.as_json` says them. Raises Unavailable."""
     return _halving(lines, _insert, _event_letter)
+
+
+def _copied(told: Sequence[events.Event]) -> bool:
+    """Write new rows at half of the server's work, which takes some while others are made ready. False: it takes them not all,
+    and none was written."""
+    blocks = (
+        "\n".join([events.as_copied(events.texts(one)) for one in told[at : at + _AT_ONCE]]) + "\n"
+        for at in range(0, len(told), _AT_ONCE)
+    )
+    try:
+        with connections[conf.DATABASE].cursor() as cursor:
+            copy_text(cursor, _LOG, events.COLUMNS, blocks)
+    except (DatabaseError, InterfaceError) as error:
+        if refuses_row(error):
+            return False
+        raise Unavailable(str(error).strip()) from error
+    return True
 
 
 def write_requests(requests: Sequence[Mapping[str, Any]], *, historical: bool) -> Outcome:
