@@ -13,7 +13,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from auditing.covering import Piece, cover
-from auditing.measures import BUCKET, BUCKETS, MEASURES, TIMED
+from auditing.measures import BUCKET, MEASURES, TIMED, together
 from auditing.rollups import BOOKED, DAY, HOUR, MONTH, WATERMARK
 from auditing.windows import id_bounds
 from controlplane.core.ids import NIL, lower_bound
@@ -174,7 +174,7 @@ def _statement(ask: Ask, mark: _Mark) -> sql.Composed:
         order = sql.SQL("ORDER BY {}{}").format(requests, numbers)
     return _ANSWER.format(
         keys=sql.SQL("").join(sql.SQL("{}, ").format(name) for name in names),
-        sums=sql.SQL(", ").join(_together(name) for name in ask.measures),
+        sums=sql.SQL(", ").join(together(name) for name in ask.measures),
         parts=sql.SQL(" UNION ALL ").join(_parts(ask, mark)),
         group=group,
         order=order,
@@ -192,18 +192,6 @@ _ANSWER = sql.SQL("""
 _FLYING = sql.SQL(
     ", (SELECT count(*) FROM cp_auditing_inflightrequest WHERE tenant_id = {} AND created_at >= {} AND created_at < {})"
 )
-
-
-def _together(name: str) -> sql.Composable:
-    """A measure over parts that each have it."""
-    column = sql.Identifier(name)
-    if name == "latency_max_ms":
-        return sql.SQL("max({0}) AS {0}").format(column)
-    if name == "latency_hist":
-        each = (sql.SQL("coalesce(sum({}[{}]), 0)::bigint").format(column, sql.SQL(str(n + 1))) for n in range(BUCKETS))
-        return sql.SQL("ARRAY[{}] AS {}").format(sql.SQL(", ").join(each), column)
-    kind = sql.SQL("numeric" if name in ("cost", "estimated_cost") else "bigint")
-    return sql.SQL("coalesce(sum({0}), 0)::{1} AS {0}").format(column, kind)
 
 
 def _parts(ask: Ask, mark: _Mark) -> list[sql.Composable]:
@@ -266,7 +254,7 @@ def _rolled(ask: Ask, piece: Piece, among: Sequence[UUID] | None, zone: ZoneInfo
         )
     return _PART.format(
         keys=_keys(ask, piece.source, zone),
-        measures=sql.SQL(", ").join(_together(name) for name in ask.measures),
+        measures=sql.SQL(", ").join(together(name) for name in ask.measures),
         table=sql.Identifier(table.name),
         where=sql.SQL(" AND ").join([*_tenants(ask, among), span]),
         group=_group(ask),

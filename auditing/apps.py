@@ -27,6 +27,7 @@ class AuditingConfig(AppConfig):
     def ready(self) -> None:
         import auditing.checks  # noqa: F401 - registers them
         from auditing import anchors, partitioning, retention, rollups, sealing, sweeping
+        from auditing import partitioning, reconciling, retention, rollups, sweeping
         from auditing.ingest import LOG
         from controlplane.core import duties, partitions
 
@@ -39,3 +40,4 @@ class AuditingConfig(AppConfig):
         duties.register(duties.Duty("usage_rollup", 5, rollups.run))
         duties.register(duties.Duty("audit_seal", 60, sealing.duty))
         duties.register(duties.Duty("audit_anchor", 300, anchors.duty))
+        duties.register(duties.Duty("usage_reconcile", 86_400, reconciling.duty, at_start=False))

@@ -248,3 +248,16 @@ class RetentionRefused(AuditingError):
         "in_transaction": "Months are removed outside of transactions. Call this where none is open.",
         "direct_connection": "Months cannot be removed through a pooler. Set DATABASE_DIRECT_URL to the database itself.",
     }
+
+
+class UsageDiffers(AuditingError):
+    """A roll-up is not what its requests add up to."""
+
+    code = "usage_differs"
+    http_status = 409
+
+    def __init__(self, on: date, count: int) -> None:
+        super().__init__(
+            message=f"{count} days of roll-ups are not what their requests add up to, the first is {on}. "
+            "Look with usage_reconcile, which repairs open months with --fix."
+        )

@@ -5,6 +5,8 @@ Roll-ups, metrics and reconciliation all count by these, over rows of cp_auditin
 
 from __future__ import annotations
 
+from psycopg import sql
+
 BUCKETS = 24
 """Of latencies: bucket n holds those of at most 2^n ms, the last one all beyond."""
 
@@ -46,3 +48,15 @@ MEASURES = {
     )
     + "]",
 }
+
+
+def together(name: str) -> sql.Composable:
+    """A measure over parts that have it as a column of its name."""
+    column = sql.Identifier(name)
+    if name == "latency_max_ms":
+        return sql.SQL("max({0}) AS {0}").format(column)
+    if name == "latency_hist":
+        each = (sql.SQL("coalesce(sum({}[{}]), 0)::bigint").format(column, sql.SQL(str(n + 1))) for n in range(BUCKETS))
+        return sql.SQL("ARRAY[{}] AS {}").format(sql.SQL(", ").join(each), column)
+    kind = sql.SQL("numeric" if name in ("cost", "estimated_cost") else "bigint")
+    return sql.SQL("coalesce(sum({0}), 0)::{1} AS {0}").format(column, kind)
