@@ -50,9 +50,13 @@ def book(cursor: CursorWrapper, facts: Facts, present: datetime) -> None:
     if not days or not over(min(days), present):
         return
     month = {day: day.replace(day=1) for day in set(days)}
-    by_identity = dict(zip(map(id, tenants), tenants, strict=True))  # a UUID hashes slowly
-    pairs = set(zip(map(id, tenants), map(month.__getitem__, days), strict=True))
-    closed = closed_months(cursor, ((by_identity[tenant], first) for tenant, first in pairs), present)
+    owners = dict(zip(map(id, tenants), tenants, strict=True))  # by identity: a UUID hashes slowly
+    if len(owners) == 1:
+        pairs = {(tenants[0], first) for first in month.values()}
+    else:
+        places = set(zip(map(id, tenants), map(month.__getitem__, days), strict=True))
+        pairs = {(owners[tenant], first) for tenant, first in places}
+    closed = closed_months(cursor, pairs, present)
     if not closed:
         return
     late = [(tenant, month[day]) in closed for tenant, day in zip(tenants, days, strict=True)]
