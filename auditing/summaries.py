@@ -139,12 +139,12 @@ def check_open(cursor: CursorWrapper, tenant_id: UUID, month: date) -> None:
 
 
 def check_not_retired(cursor: CursorWrapper, tenant_id: UUID, month: date) -> None:
-    """Raises MonthRetired where requests of the month are gone; its first hours may lie in the UTC month before."""
-    before = (month - timedelta(days=1)).replace(day=1)
+    """Raises MonthRetired where requests of the month are gone; its first and last hours may lie in the UTC months beside it."""
+    touched = [(month - timedelta(days=1)).replace(day=1), month, next_month(month)]
     cursor.execute(
         "SELECT count(*) FROM cp_auditing_retentionrecord WHERE kind = 'retired' AND log = 'inferencerequest' "
-        "AND tenant_id = %s AND month IN (%s, %s)",
-        [tenant_id, before, month],
+        "AND tenant_id = %s AND month = ANY (%s)",
+        [tenant_id, touched],
     )
     if cursor.fetchone()[0]:
         raise MonthRetired(month)

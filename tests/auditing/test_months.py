@@ -15,7 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auditing import merkle, months, rollups
+from auditing import merkle, months, rollups, sealing
 from auditing.errors import (
     InvalidMonth,
     InvalidRow,
@@ -29,6 +29,7 @@ from auditing.ingest import LOG
 from auditing.lifecycle import Reported
 from auditing.models import AuditLog, AuditSeal, InferenceRequest, UsageDay, UsageSummary
 from auditing.summaries import Counts
+from auditing.verifying import verify
 from controlplane.core import partitions
 from controlplane.core.ids import now, uuid7
 from tenants.models import Tenant
@@ -434,6 +435,24 @@ def test_a_reopened_month_was_reconciled_when_it_was_closed(acme):
     found = summaries.monthly(acme, 2026, 3)
 
     assert (found.closed_at, found.reconciled_at) == (None, seal.sealed_at)
+
+
+def test_a_closed_month_is_verified_and_one_that_was_altered_is_found(acme):
+    fact_of(acme)
+    rolled_up()
+    close(acme)
+    sealing.seal(now(), force=True)
+    assert not [found for found in verify(tenant=acme).findings if found.log == "usagesummary"]
+
+    with connection.cursor() as cursor:  # who may alter tables
+        cursor.execute("ALTER TABLE cp_auditing_usagesummary DISABLE TRIGGER cp_closed_month_change")
+        try:
+            summaries.update(cost=9)
+        finally:
+            cursor.execute("ALTER TABLE cp_auditing_usagesummary ENABLE ALWAYS TRIGGER cp_closed_month_change")
+
+    [found] = [found for found in verify(tenant=acme).findings if found.log == "usagesummary"]
+    assert (found.kind, found.month) == ("month_altered", MARCH)
 
 
 def test_an_empty_month_can_be_closed(acme):
