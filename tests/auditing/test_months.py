@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -718,6 +718,39 @@ def test_who_holds_a_month_for_long_is_named(acme, other_connection, monkeypatch
     assert "try again" in reasons(acme)[0]
     other_connection.execute("ROLLBACK")
     assert close(acme).kind == "close"
+
+
+def test_closing_that_is_killed_between_any_two_statements_closes_nothing(acme, other_connection):
+    fact_of(acme)
+    rolled_up()
+
+    def killed_at(number):
+        count = 0
+
+        def kill(execute, *call):
+            nonlocal count
+            count += 1
+            if count == number:
+                other_connection.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
+            return execute(*call)
+
+        try:
+            with connection.execute_wrapper(kill):
+                close(acme)
+        except DatabaseError:
+            return True
+        finally:
+            connection.close()
+        return False
+
+    number = 1
+    while killed_at(number):
+        assert not months.closed(acme, MARCH)
+        assert not AuditLog.objects.filter(action="month.closed").exists()
+        number += 1
+
+    assert number > 10
+    assert months.closed(acme, MARCH)
 
 
 # --- the command
