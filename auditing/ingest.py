@@ -317,3 +317,21 @@ def _zones(rows: list[tuple[int, Mapping[str, Any]]]) -> dict[UUID, str]:
             except ValueError:
                 continue
     return {id: facts.time_zone for id, facts in directory().tenants(ids).items()}
+
+
+def again(rows: list[tuple[int, Mapping[str, Any]]], *, using: str) -> tuple[int, int, list[tuple[int, Refusal]]]:
+    """Write numbered rows that were refused before, in the caller's transaction, and keep none aside.
+
+    They may go back to 2020, and keep their request ids. Returns how many were inserted, how many were there already, and why
+    the others are refused, by number.
+    """
+    present = now()
+    facts, refused = _judge(list(rows), present, historical=True)
+    partitions.ensure(LOG, present, months=_months(facts), using=using)
+    if not len(facts):
+        return 0, 0, refused
+    with connections[using].cursor() as cursor:
+        book(cursor, facts, present)
+        lines = Lines(facts, prices(facts), "ingest")
+        inserted, duplicates, more = _write_or_bisect(cursor, facts, lines, 0, len(facts), using)
+    return inserted, duplicates, sorted([*refused, *more], key=lambda pair: pair[0])

@@ -9,19 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from django.db import connections
 
-from auditing import retiring, rollups
+from auditing import retiring, verifying
 from auditing.erasing import erase
 from auditing.errors import AuditingError, RetentionRefused
 from auditing.keeping import DEFAULTS, Terms, hold, release, rule, terms
 from auditing.models import DeadLetter
 from auditing.models.logs import id_of
 from auditing.retiring import Standing
+from auditing.rollups import HOURS
 from controlplane.core import partitions
 from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
@@ -136,8 +137,21 @@ def apply(
     return done
 
 
+def _verify(step: Step) -> None:
+    """Raises RetentionRefused where what goes is not what was sealed: then it is evidence."""
+    start, end = (
+        datetime(month.year, month.month, 1, tzinfo=UTC) for month in (step.month, partitions.next_month(step.month))
+    )
+    report = verifying.verify(tenant=step.tenant_id, log=step.log, start=start, end=end)
+    wrong = next((found for found in report.findings if found.month in (None, step.month)), None)
+    if wrong is not None:
+        raise RetentionRefused(message=f"It is not as it was sealed ({wrong.kind}): {wrong.message} See audit_verify.")
+
+
 def _done(step: Step, run: retiring.Run, direct: retiring.Direct) -> Step:
     try:
+        if step.verdict != "finish":
+            _verify(step)
         if step.verdict == "delete":
             [one] = [one for one in retiring.standing(step.log, step.month) if one.tenant_id == step.tenant_id]
             retiring.delete(step.log, step.month, one, run, direct)
@@ -154,15 +168,15 @@ def _done(step: Step, run: retiring.Run, direct: retiring.Direct) -> Step:
 
 def _remove_hours(now: datetime, run: retiring.Run, direct: retiring.Direct) -> None:
     """Hours of usage go once the requests of their month are gone."""
-    given, present, hours = terms(), partitions.month_of(now), rollups.HOURS
+    given, present = terms(), partitions.month_of(now)
     kept = partitions.states(retiring.partitioned("inferencerequest"))
-    for month, state in partitions.states(hours).items():
+    for month, state in partitions.states(HOURS).items():
         due = state is partitions.State.ATTACHED and month not in kept and retiring.hours_are_due(month, given, present)
         try:
             if due:
                 retiring.mark_hours(month)
             if due or state is partitions.State.RETIRING:
-                retiring.finish(hours, month, run, direct)
+                retiring.finish(HOURS, month, run, direct)
         except partitions.PartitionBusy as error:
             logger.warning("hours of usage stay: %s", error.message)
 

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Self
+from uuid import UUID
 
 from django.db import models
 
-from auditing.context import audit_context
+from auditing import retrying
+from auditing.columns import Refusal
+from auditing.context import Actor, audit_context
 from auditing.errors import InvalidRow
+from auditing.ingest import IngestResult
 from auditing.models.auditlog import AuditLog
+from auditing.redaction import clean
 from controlplane.core.fields import created_at_field, id_field
 from controlplane.core.ids import now
 
@@ -33,9 +39,52 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
                 AuditLog.objects.record("deadletter.discarded", tenant=tenant, details={"sources": dict(sources)})
         return len(ids)
 
+    def retry(self, ids: Iterable[UUID], by: str | Actor) -> IngestResult:
+        """Write those of these that wait into their log, with the request ids they had, however old they are.
+
+        What is in the log then, new or already, is resolved as `retried` in the same transaction, a thousand at a time; another
+        one gets the new reason, if there is one, and waits on. A result as of `ingest`, rows numbered by their place among the
+        ids; one that does not wait is not read. by: who wants it; a text is the label of whom the open `audit_context` names.
+        """
+        result, wanted = IngestResult(), sorted(set(ids))
+        who, label = (by, by.label) if isinstance(by, Actor) else (None, by)
+        for start in range(0, len(wanted), 1000):
+            with audit_context(actor=who, using=self.db):
+                letters = list(
+                    self.waiting().filter(pk__in=wanted[start : start + 1000]).select_for_update().order_by("pk")
+                )
+                outcome = retrying.write([bytes(letter.payload) for letter in letters], using=self.db)
+                _resolve(letters, outcome, label)
+            result.inserted += outcome.inserted
+            result.duplicates += outcome.duplicates
+            refused = [
+                (start + place + 1, Refusal(letter.code, letter.field, letter.message))
+                for place, letter in enumerate(letters)
+                if place in outcome.refused or place in outcome.unreadable
+            ]
+            result.reject(refused)
+        return result
+
+
+def _resolve(letters: list[DeadLetter], outcome: retrying.Outcome, by: str) -> None:
+    done, at = [], now()
+    for place, letter in enumerate(letters):
+        if place in outcome.refused:
+            why = outcome.refused[place]
+            letter.code, letter.field, letter.message = why.code, clean(why.field), clean(why.message)
+        elif place not in outcome.unreadable:
+            letter.resolution, letter.resolved_at, letter.resolved_by = DeadLetter.Resolution.RETRIED, at, by
+            done.append(letter)
+    fields = ["code", "field", "message", "resolution", "resolved_at", "resolved_by"]
+    DeadLetter.objects.bulk_update(letters, fields, batch_size=500)
+    for tenant in sorted({letter.tenant_id for letter in done}):
+        sources = Counter(letter.source for letter in done if letter.tenant_id == tenant)
+        AuditLog.objects.record("deadletter.retried", tenant=tenant, details={"sources": dict(sources)})
+
 
 class DeadLetter(models.Model):
-    """A row that a log refused, whole, with the reason. Written by ingest; only its resolution ever changes.
+    """A row that a log refused, whole, with the reason. Written by ingest and the writer; only its resolution ever
+    changes, and the reason where it was refused again.
 
     payload: the row as UTF-8 JSON, or the raw line of a file, redacted. row_number: in the source, from 1.
     """

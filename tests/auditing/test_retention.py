@@ -330,6 +330,19 @@ def test_hours_of_a_tenant_go_with_its_requests(old):
     assert findings() == []
 
 
+def test_what_was_changed_behind_the_guards_stays_as_evidence(old):
+    rows = old()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE cp_auditing_auditlog_202105 DISABLE TRIGGER cp_append_only")
+        cursor.execute("UPDATE cp_auditing_auditlog_202105 SET reason = 'none' WHERE id = %s", [rows[0].pk])
+        cursor.execute("ALTER TABLE cp_auditing_auditlog_202105 ENABLE ALWAYS TRIGGER cp_append_only")
+
+    [step] = [step for step in apply(now(), log="auditlog", **WHY) if step.month == MAY]
+
+    assert (step.verdict, "root_mismatch" in step.why) == ("refused", True)
+    assert there("auditlog") is partitions.State.ATTACHED
+
+
 def test_a_dry_plan_changes_nothing(old):
     old()
 

@@ -15,7 +15,7 @@ from controlplane.core.commands import COULD_NOT_RUN, add_page_arguments, page, 
 
 
 class Command(commands.Command):
-    help = "Shows the rows that an import refused, or discards them once somebody has looked."
+    help = "Shows the rows that a log refused, tries them again, or discards them once somebody has looked."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -27,7 +27,13 @@ class Command(commands.Command):
         discarded.add_argument("id", nargs="*", type=uuid, help="these; none: all that the options choose")
         discarded.add_argument("--reason", required=True, help="why; kept in the audit log")
         discarded.add_argument("--dry-run", action="store_true", help="only count them")
-        for part in (shown, discarded):
+        retried = actions.add_parser(
+            "retry", help="write those that wait once more: what stood in their way may be gone"
+        )
+        retried.add_argument("id", nargs="*", type=uuid, help="these; none: all that the options choose")
+        retried.add_argument("--dry-run", action="store_true", help="only count them")
+        retried.add_argument("--json", action="store_true", help="the numbers as a JSON object, for scripts")
+        for part in (shown, discarded, retried):
             part.add_argument("--tenant", metavar="SLUG", help="only those of this tenant")
             part.add_argument("--source", metavar="FILE", help="only those of this file or caller")
             part.add_argument("--code", help="only those refused for this, as negative or wrong_type")
@@ -44,12 +50,24 @@ class Command(commands.Command):
                 "Name the rows by their ids, or by --tenant, --source or --code.", returncode=COULD_NOT_RUN
             )
         if options["dry_run"]:
-            self.stdout.write(f"{letters.waiting().count()} rows would be discarded.")
+            what = "discarded" if action == "discard" else "tried again"
+            self.stdout.write(f"{letters.waiting().count()} rows would be {what}.")
+            return
+        if action == "retry":
+            self.retry(letters.waiting(), as_json=options["json"])
             return
         who = command_actor(self.name)
         with audit_context(actor=who):
             discarded = letters.discard(who.label, options["reason"])
         self.stdout.write(f"Discarded {discarded} rows.")
+
+    def retry(self, letters: models.QuerySet[DeadLetter], *, as_json: bool) -> None:
+        found = DeadLetter.objects.retry(letters.values_list("pk", flat=True), command_actor(self.name))
+        numbers = {"inserted": found.inserted, "duplicates": found.duplicates, "rejected": found.rejected}
+        line = f"{found.inserted} written, {found.duplicates} there already, {found.rejected} refused."
+        self.report(numbers, f"Tried {found.read} rows again: {line}", as_json=as_json)
+        if found.rejected:
+            raise CommandError("Those refused wait with their reason: usage_dead_letter list shows them.")
 
     def show(self, letters: models.QuerySet[DeadLetter], options: dict[str, Any]) -> None:
         found, after = page(letters, "-id", options["after"], options["limit"])
