@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.apps import AppConfig
@@ -22,7 +23,13 @@ class PoliciesConfig(AppConfig):
 
     def ready(self) -> None:
         import policies.checks  # noqa: F401 - registers them
+        from controlplane.core import duties
         from controlplane.core.caches import invalidation
-        from policies import sweeping
+        from policies import limits, sweeping
+
+        def give_back(now: datetime) -> None:
+            limits.sweep(at=now)
 
         invalidation.duties.add("limits", sweeping.EVERY, sweeping.duty)
+        # where no process decides about calls, the worker gives back what nobody ended
+        duties.register(duties.Duty("reservations", sweeping.EVERY, give_back, alone=False))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import ClassVar
 
 from django.apps import AppConfig
@@ -22,9 +23,17 @@ class TenantsConfig(AppConfig):
     def ready(self) -> None:
         import tenants.checks  # noqa: F401 - registers them
         from auditing import directory
+        from controlplane.core import duties
         from controlplane.core.caches import invalidation
         from tenants import lastuse, rehashing
         from tenants.directory import TenantDirectory
+        from tenants.models import APIKey, RefreshToken
+
+        def purge_keys(now: datetime) -> None:
+            APIKey.objects.purge_expired(actor="worker")
+
+        def purge_sessions(now: datetime) -> None:
+            RefreshToken.objects.purge_expired(now, actor="worker")
 
         directory.register(TenantDirectory())
         invalidation.duties.add(
@@ -33,5 +42,7 @@ class TenantsConfig(AppConfig):
         invalidation.duties.add(
             "pepper", rehashing.EVERY, lambda connection: rehashing.change_over(connection.execute), at_end=True
         )
+        duties.register(duties.Duty("keys_purge", 3600, purge_keys))
+        duties.register(duties.Duty("refresh_purge", 3600, purge_sessions))
         os.register_at_fork(after_in_child=lastuse.forget)
         os.register_at_fork(after_in_child=rehashing.forget)
