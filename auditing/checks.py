@@ -153,7 +153,7 @@ def _unwatched() -> Iterable[CheckMessage]:
         for config in apps.get_app_configs()
         if hasattr(config, "audit_exempt")
         for model in config.get_models(include_auto_created=True)
-        if model.__name__ not in config.audit_exempt
+        if model._meta.managed and model.__name__ not in config.audit_exempt
     ]
     with connections[conf.DATABASE].cursor() as cursor:
         cursor.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'cp_audit'")

@@ -12,10 +12,7 @@ class CoreConfig(AppConfig):
     label = "cp_core"
     verbose_name = "Control plane core"
     default_auto_field = "django.db.models.BigAutoField"
-    audit_exempt: ClassVar[dict[str, str]] = {
-        "Process": "processes say themselves every few seconds that they are there",
-        "WorkerDuty": "written by the worker every few seconds, no configuration",
-    }
+    audit_exempt: ClassVar[dict[str, str]] = {"WorkerDuty": "written by the worker every few seconds, no configuration"}
 
     def ready(self) -> None:
         import controlplane.core.checks  # noqa: F401 - registers them
