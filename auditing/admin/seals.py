@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from auditing.admin import sealed, standing
 from auditing.admin.filters import MonthFilter, subject_filter
 from auditing.admin.paging import AnyTimeFilter, PagedAdmin
+from auditing.admin.verification import verify_seals
 from auditing.models import AuditSeal, RetentionRecord
 from auditing.verified import last
 from controlplane.core import display
@@ -30,6 +31,7 @@ class AuditSealAdmin(PagedAdmin):
         "made", "state", "kind", "of", "tenant", "in_month", "number", "count", "id_from", "id_to", "xids", "whole_root",
         "whole_prev", "whole_hash", "id", "run", "schema",
     )  # fmt: skip
+    actions = (verify_seals,)
     empty_help = (
         "Nothing is sealed yet. The sealing duty runs with the worker; the command: manage.py audit_seal --now."
     )
