@@ -72,6 +72,21 @@ def close(
         raise
 
 
+def hindrances(
+    tenant: object, year: int, month: int, *, accept_unpriced: bool = False, using: str | None = None
+) -> list[str]:
+    """What would stand in the way of closing a month now, a sentence each; nothing is locked, so that it may differ then.
+
+    Raises MonthClosed, InvalidMonth, InvalidRow for a tenant that there is not.
+    """
+    tenant_id, first = id_of(tenant), first_of(year, month)
+    with connections[using or conf.DATABASE].cursor() as cursor:
+        check_open(cursor, tenant_id, first)
+        cursor.execute("SELECT xid FROM cp_auditing_ingestwatermark WHERE name = %s", [rollups.WATERMARK])
+        row = cursor.fetchone()
+        return _reasons(cursor, tenant_id, first, row[0] if row else 0, accept_unpriced)
+
+
 def reopen(tenant: object, year: int, month: int, *, by: object, reason: str, using: str | None = None) -> sealing.Seal:
     """Open a closed month again: late rows and adjustments count in it as before, and its sums change. Returns the seal.
 
@@ -98,7 +113,7 @@ def _turn(tenant_id: UUID, month: date, by: object, reason: str, using: str) -> 
 
 
 def _reasons(cursor: CursorWrapper, tenant_id: UUID, month: date, below: int, accept_unpriced: bool) -> list[str]:
-    """All that stands in the way of closing a month, a sentence each. below: the watermark of the roll-up, which is locked."""
+    """All that stands in the way of closing a month, a sentence each. below: the watermark of the roll-up."""
     end = _end(tenant_id, month)
     closable = end + GRACE
     if now() < closable:

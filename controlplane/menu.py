@@ -71,6 +71,7 @@ MENU: tuple[Entry, ...] = (
     Entry("Usage", "Unpriced", "admin:cp_catalog_modelprice_unpriced", "cp_catalog.view_modelprice", "question"),
     _list_of("Usage", "In flight", "cp_auditing", "inflightrequest", "clock"),
     _list_of("Usage", "Summaries", "cp_auditing", "usagesummary", "sum"),
+    Entry("Usage", "Months", "admin:cp_auditing_usagesummary_months", "cp_auditing.view_usagesummary", "calendar"),
     _list_of("Usage", "Dead letters", "cp_auditing", "deadletter", "inbox"),
     _list_of("System", "Worker duties", "cp_core", "workerduty", "clock"),
     Entry("System", "Caches", "controlplane:caches", "cp_core.view_process", "clock"),

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-from django.contrib import admin
+from typing import Any
 
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from auditing.admin import months
 from auditing.admin.filters import MonthFilter, subject_filter, value_filter
 from auditing.admin.paging import AnyTimeFilter, PagedAdmin
 from auditing.models import UsageSummary
@@ -37,6 +42,27 @@ class UsageSummaryAdmin(PagedAdmin):
     empty_help = (
         "Nothing is summed up yet. The roll-up runs with the worker; the command: manage.py usage_rollup --once."
     )
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
+        return [
+            path("months/", view(self.months_view), name=months.LIST),
+            path("months/close/", view(self.close_view), name=months.CLOSE),
+            path("months/reopen/", view(self.reopen_view), name=months.REOPEN),
+            *super().get_urls(),
+        ]
+
+    def months_view(self, request: HttpRequest) -> HttpResponse:
+        return months.page(self, request)
+
+    def close_view(self, request: HttpRequest) -> HttpResponse:
+        return months.close_page(self, request)
+
+    def reopen_view(self, request: HttpRequest) -> HttpResponse:
+        return months.reopen_page(self, request)
+
+    def has_close_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("cp_auditing.close_usagesummary"))
 
     @admin.display(description="Month")
     def period(self, row: UsageSummary) -> str:
