@@ -72,6 +72,7 @@ WHITENOISE = find_spec("whitenoise") is not None  # extra `serve`
 NATIVE_CSP = django.VERSION >= (6,)
 
 MIDDLEWARE = [
+    "controlplane.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     *(["whitenoise.middleware.WhiteNoiseMiddleware"] if WHITENOISE else []),
     "django.middleware.csp.ContentSecurityPolicyMiddleware" if NATIVE_CSP else "csp.middleware.CSPMiddleware",
@@ -84,6 +85,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+
+METRICS_TOKEN = env.secret("METRICS_TOKEN")
 
 ROOT_URLCONF = "controlplane.urls"
 WSGI_APPLICATION = "controlplane.wsgi.application"

@@ -179,6 +179,10 @@ class Invalidation:
         _wrote.here = bool(kinds)
         return kind in kinds
 
+    def stats(self) -> dict[str, dict[str, int]]:
+        """What each cache of this process counts."""
+        return {cache.name: cache.stats() for cache in self._caches}
+
     def flush(self) -> None:
         """Empty the caches of this process."""
         for cache in self._caches:
@@ -222,7 +226,7 @@ class Invalidation:
 
     def _beat(self, connection: psycopg.Connection[Any]) -> None:
         age = self.clock() - self._looked if self._looked else None
-        self._heart.beat(connection, age, {cache.name: cache.stats() for cache in self._caches})
+        self._heart.beat(connection, age, self.stats())
 
     def _sweep(self, connection: psycopg.Connection[Any]) -> None:
         if self._cursor is not None and self.clock() < self.fresh_until:
