@@ -60,7 +60,8 @@ def _budgets(tenant: Tenant | None) -> dict[str, Any]:
 def _budget(row: LimitBucket) -> dict[str, Any]:
     whole, limit = row.spent + row.reserved, row.last_limit or Decimal(0)
     share = charts.share(whole, limit) or 0.0
-    words = f"{charts.dollars(whole)} of {charts.dollars(limit)} per {row.window}"
+    per = "in all" if row.window == "total" else f"per {row.window}"
+    words = f"{charts.dollars(whole)} of {charts.dollars(limit)} {per}"
     whose = row.owner.partition(":")[0]
     return {
         "name": row.tenant.name if whose == "organization" else f"{row.tenant.name}, one {whose.replace('_', ' ')}",
