@@ -62,7 +62,7 @@ class Span:
         if isinstance(period, datetime):
             local = period.astimezone(self.zone)
             return f"{local.day} {local:%b %H:%M}" if self.end - self.start > timedelta(hours=25) else f"{local:%H:%M}"
-        return f"{period:%b %Y}" if self.every == "month" else f"{period.day} {period:%b}"
+        return f"{period:%b}’{period:%y}" if self.every == "month" else f"{period.day} {period:%b}"
 
 
 def read_span(

@@ -33,7 +33,7 @@ def test_a_question_is_asked_and_followed_to_its_requests_without_script(open_pa
     page.click("nav.cp-tabs a:has-text('7 days')")
     assert "window=7d" in page.url
     assert "by=tenant" in page.url
-    first = page.locator(".cp-table tbody th a").first
+    first = page.locator(".cp-scroll .cp-table tbody th a").first
     name = first.inner_text()
     first.click()
 
