@@ -7,6 +7,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections, models
 
 from auditing import anchors, rebasing, sealing
@@ -34,6 +35,17 @@ def check_logs(
     yield from _without_months()
     yield from _without_local_index()
     yield from _unwatched()
+
+
+@register(deploy=True)
+def check_spool(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """Whether rows of the logs can outlive a process while the database is away."""
+    if not conf.STATE_DIR:
+        yield Warning(
+            "There is no STATE_DIR: what waits for the database waits in memory alone, and is lost with the process.",
+            hint="Set STATE_DIR to a folder of this machine that outlives the process: in a container, on a volume.",
+            id="cp_auditing.W009",
+        )
 
 
 def _installed() -> bool:

@@ -343,8 +343,17 @@ def test_sizes_and_times_of_caches_are_read_with_and_without_the_prefix(settings
     assert (read["CACHE_MODEL_SIZE"], read["CACHE_API_KEY_SIZE"]) == (500, 1000)
 
 
+def test_what_waits_for_the_database_lies_beside_it_in_development_and_where_production_says(settings_of):
+    dev = {"CONTROLPLANE_ENV": "development", "DATABASE_URL": "postgresql://h/d"}
+
+    assert settings_of("s.CONTROLPLANE['STATE_DIR']", **dev).endswith("/.devdb/state")
+    assert settings_of("s.CONTROLPLANE['STATE_DIR']", **PRODUCTION) == ""
+    assert settings_of("s.CONTROLPLANE['STATE_DIR']", **PRODUCTION, STATE_DIR="/var/lib/cp") == "/var/lib/cp"
+
+
 def test_check_deploy_is_clean_with_https_and_full_hsts(run, new_database, production):
     full = {"ALLOWED_HOSTS": "cp.example.org", "HSTS_SECONDS": "31536000", "HSTS_SUBDOMAINS": "1", "HSTS_PRELOAD": "1"}
+    full |= {"STATE_DIR": "/var/lib/controlplane"}
 
     # Django 6 asks the database for its version when a model has a generated column.
     at = production(new_database("deploy"))

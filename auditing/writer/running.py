@@ -104,9 +104,9 @@ class Writer:
                 if len(data) <= writing.MAX_BYTES and self._queue.put("e", data, None, 0):
                     return uuid_of(row[0])
             return self._take(row, None, None)
-        ack = Ack()
+        ack, patience = Ack(), min(max(float(timeout), 0.0), threading.TIMEOUT_MAX)
         id = self._take(row, ack, None)
-        return self._confirmed(id, ack, ack.wait(timeout))
+        return self._confirmed(id, ack, ack.wait(patience))
 
     async def aput(self, row: events.Event | Mapping[str, Any], durable: bool = False, timeout: float = 5.0) -> UUID:
         """As `put`, on an event loop, which it does not hold up: what has to wait, waits in a thread or for an event."""

@@ -11,6 +11,7 @@ from auditing.checks import check_anchors, check_logs
 from auditing.sealing import seal
 from controlplane.core.ids import now
 from tests.factories import AuditLogFactory, IngestWatermarkFactory
+from auditing.checks import check_logs, check_spool
 
 
 def found():
@@ -152,3 +153,10 @@ def test_an_exemption_without_its_entry_is_no_exemption(db, monkeypatch):
     )
 
     assert "DeadLetter" in found()["cp_auditing.E006"].msg
+
+
+def test_a_production_without_a_folder_for_the_spool_is_told(settings):
+    assert [message.id for message in check_spool(None)] == ["cp_auditing.W009"]
+
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "STATE_DIR": "/var/lib/controlplane"}
+    assert list(check_spool(None)) == []

@@ -15,6 +15,7 @@ from auditing.context import audit_context
 from auditing.errors import AckTimeout, AuditUnavailable, InvalidRow
 from auditing.models import AuditLog, DeadLetter, InferenceRequest
 from auditing.writer import Writer, writer
+from benchmarks.auditing_away import away
 from controlplane.core.ids import now, uuid7_of
 from tests.relay import Relay
 
@@ -549,3 +550,79 @@ def test_the_counters_add_up_under_load(make_writer, relay, call):
     assert InferenceRequest.objects.count() == 8 * 75
     assert found.committed >= 8 * 225
     assert len(sums) > 10
+
+
+def test_at_the_end_what_a_silent_server_does_not_take_is_spooled(make_writer, relay, tmp_path):
+    one, last = make_writer(), make_writer()
+    one.put(event("demo.first"), durable=True)
+    relay.freeze()
+    for n in range(20):
+        one.put(event(f"demo.n{n}"))
+
+    one.close(0.2)
+
+    assert one.stats().spooled == 20
+    relay.thaw()
+    one.stop(5)
+    last.put(event("demo.last"), durable=True)
+    assert last.drain(30)
+    assert len(actions()) == 22
+
+
+def test_the_end_without_a_spool_says_what_is_lost(make_writer, relay, caplog):
+    one = make_writer(folder=None)
+    relay.cut()
+    for n in range(20):
+        one.put(event(f"demo.n{n}"))
+
+    one.close(0.2)
+
+    assert "20 rows of the logs are lost" in caplog.text
+    assert (balanced(one).lost, one.stats().dead) == (20, 20)
+
+
+def test_a_damaged_file_of_the_spool_is_counted_and_the_rest_delivered(make_writer, relay, tmp_path):
+    one = make_writer()
+    relay.cut()
+    for n in range(20):
+        one.put(event(f"demo.n{n}"))
+    while one.stats().spooled < 20:
+        pass
+    [file] = (tmp_path / "spool").iterdir()
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    file.write_bytes(whole)
+    relay.mend()
+
+    assert one.drain(30)
+    assert len(actions()) == 19
+    found = balanced(one)
+    assert (found.committed, found.lost, found.spooled, found.damaged) == (19, 1, 0, 1)
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, float("inf")])
+def test_any_number_of_seconds_may_be_waited(make_writer, timeout):
+    one = make_writer()
+    try:
+        one.put(event("demo.done"), durable=True, timeout=timeout)
+    except AckTimeout:
+        assert timeout <= 0
+    assert one.drain(30)
+    assert actions() == ["demo.done"]
+
+
+@pytest.mark.parametrize("timeout", [None, "soon"])
+def test_a_time_that_is_none_is_refused_before_the_row_is_taken(make_writer, timeout):
+    one = make_writer()
+    with pytest.raises((TypeError, ValueError)):
+        one.put(event("demo.done"), durable=True, timeout=timeout)
+    assert one.stats().accepted == 0
+
+
+@pytest.mark.slow
+def test_a_database_away_for_twenty_seconds_costs_little_memory_and_no_row(tmp_path_factory):
+    found = away(20, tmp_path_factory.mktemp("a"))
+
+    assert found.rows >= 15_000
+    assert (found.stored, found.doubled) == (found.rows, 0)
+    assert found.grown_mib <= 96
