@@ -26,8 +26,7 @@ class AuditingConfig(AppConfig):
 
     def ready(self) -> None:
         import auditing.checks  # noqa: F401 - registers them
-        from auditing import anchors, partitioning, retention, rollups, sealing, sweeping
-        from auditing import partitioning, reconciling, retention, rollups, sweeping
+        from auditing import anchors, partitioning, reconciling, retention, rollups, sealing, sweeping
         from auditing.ingest import LOG
         from controlplane.core import duties, partitions
 

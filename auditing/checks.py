@@ -5,9 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.apps import AppConfig, apps
-from django.core.checks import CheckMessage, Error, Tags, register
-from django.core.checks import Warning as CheckWarning
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import Warning as CheckWarning
 from django.db import connections, models
 
 from auditing import anchors, rebasing, sealing

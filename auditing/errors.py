@@ -261,6 +261,8 @@ class UsageDiffers(AuditingError):
             message=f"{count} days of roll-ups are not what their requests add up to, the first is {on}. "
             "Look with usage_reconcile, which repairs open months with --fix."
         )
+
+
 class InvalidInvoice(AuditingError):
     """A file that cannot be read as an invoice; the message names the line."""
 

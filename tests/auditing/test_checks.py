@@ -7,11 +7,10 @@ import pytest
 from django.apps import apps
 from django.db import connection
 
-from auditing.checks import check_anchors, check_logs
+from auditing.checks import check_anchors, check_logs, check_spool
 from auditing.sealing import seal
 from controlplane.core.ids import now
 from tests.factories import AuditLogFactory, IngestWatermarkFactory
-from auditing.checks import check_logs, check_spool
 
 
 def found():

@@ -34,7 +34,7 @@ class Command(commands.Command):
         with commands.Progress(self.stderr, self.name, 0) as progress:
             report = verify(log=log, anchors=options["anchors"], progress=progress, **scope)
         with audit_context(actor=command_actor(self.name)):
-            verified.note(report.findings, rows=report.rows, seals=report.seals, log=log or "", **scope)
+            verified.note(report, log=log or "", **scope)
         if options["json"]:
             self.write_json(as_row(report))
         else:
