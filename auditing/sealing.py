@@ -7,7 +7,7 @@ nothing, and the next run does it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
@@ -107,9 +107,9 @@ def seal(now: datetime, *, force: bool = False, using: str | None = None) -> Sea
             return SealRun()
         seals, upto, run = [], {}, next_run(cursor)
         for log, span in spans.items():
-            upto[log] = _upto(cursor, log, span)
+            upto[log], whole = _upto(cursor, log, span)
             window = watermarks.Span(span.low, upto[log])
-            seals += _seal_window(cursor, log, window, run, now)
+            seals += _chain(cursor, _drafts(_pieces(cursor, log, window, whole), log, window, run, now))
             watermarks.move(cursor, f"seal:{log}", upto[log])
         checkpoint = _checkpoint(cursor, run, min(span.low for span in spans.values()), min(upto.values()), now)
         more = any(upto[log] < span.high for log, span in spans.items())
@@ -197,34 +197,32 @@ def _waiting(cursor: CursorWrapper, log: str, span: watermarks.Span) -> int:
     return count
 
 
-def _upto(cursor: CursorWrapper, log: str, span: watermarks.Span) -> int:
-    """The first transaction that this run leaves to the next one. One that alone has too many rows is sealed whole."""
+def _upto(cursor: CursorWrapper, log: str, span: watermarks.Span) -> tuple[int, bool]:
+    """The first transaction that this run leaves to the next one, and whether it takes a single one that has too many rows, for
+    they are sealed whole."""
     query = sql.SQL("SELECT xid FROM {} WHERE xid >= %s AND xid < %s ORDER BY xid OFFSET %s LIMIT 1").format(
         _table(log)
     )
     cursor.execute(query, [span.low, span.high, ROWS_OF_A_RUN])
-    row = cursor.fetchone()
-    if row is None:
-        return span.high
+    beyond = cursor.fetchone()
+    if beyond is None:
+        return span.high, False
     cursor.execute(query, [span.low, span.high, 0])
-    upto: int = row[0] + (cursor.fetchone() == row)
-    return upto
+    whole = cursor.fetchone() == beyond
+    return beyond[0] + whole, whole
 
 
-def _seal_window(cursor: CursorWrapper, log: str, window: watermarks.Span, run: UUID, now: datetime) -> list[Seal]:
-    drafts = []
-    for (tenant_id, month), group in groupby(_pieces(cursor, log, window), attrgetter("tenant_id", "month")):
-        pieces = list(group)
-        edges = [lower_bound(_start(month)), *(UUID(int=piece.last.int + 1) for piece in pieces[:-1])]
+def _drafts(pieces: Iterator[_Piece], log: str, window: watermarks.Span, run: UUID, now: datetime) -> Iterator[Seal]:
+    """Seals of the pieces, whose ranges of ids cover each month; seq and prev come later."""
+    for (tenant_id, month), group in groupby(pieces, attrgetter("tenant_id", "month")):
+        found = list(group)
+        edges = [lower_bound(_start(month)), *(UUID(int=piece.last.int + 1) for piece in found[:-1])]
         edges.append(lower_bound(_start(next_month(month))))
-        for piece, (id_from, end) in zip(pieces, pairwise(edges), strict=True):
-            drafts.append(
-                Seal(
-                    "rows", log, tenant_id, month, 0, run, window.low, window.high,
-                    id_from, UUID(int=end.int - 1), piece.n, piece.root, b"", 1, now,
-                )
+        for piece, (id_from, end) in zip(found, pairwise(edges), strict=True):
+            yield Seal(
+                "rows", log, tenant_id, month, 0, run, window.low, window.high,
+                id_from, UUID(int=end.int - 1), piece.n, piece.root, b"", 1, now,
             )  # fmt: skip
-    return _chain(cursor, drafts)
 
 
 _PIECES = """
@@ -239,14 +237,15 @@ _PIECES = """
 """
 
 
-def _pieces(cursor: CursorWrapper, log: str, window: watermarks.Span) -> Iterator[_Piece]:
+def _pieces(cursor: CursorWrapper, log: str, window: watermarks.Span, whole: bool) -> Iterator[_Piece]:
     """The rows of a window, cut by tenant, month (a partition is one) and then by id, in this order.
 
-    Leaves are made by the server, roots here: 1,000 of them take half the time that they take in SQL, and a cursor of the
-    server hands over a few pieces at a time, so that a transaction of ten million rows is no matter of memory.
+    Leaves are made by the server, roots here, where they take half the time. Where a transaction has more rows than a run takes,
+    a cursor of the server hands over a few pieces at a time: ten million rows are no matter of memory. Only a query without
+    one is done by several processes of the server.
     """
     cursor.execute("SELECT set_config('jit', 'off', true), set_config('work_mem', '64MB', true)")
-    with cursor.db.chunked_cursor() as stream:
+    with cursor.db.chunked_cursor() if whole else cursor.db.cursor() as stream:
         stream.execute(sql.SQL(_PIECES).format(_table(log)), [ROWS_OF_A_SEAL, window.low, window.high])
         while found := stream.fetchmany(50):
             for tenant_id, records in found:
@@ -275,8 +274,9 @@ def _checkpoint(cursor: CursorWrapper, run: UUID, low: int, high: int, now: date
     return made
 
 
-def _chain(cursor: CursorWrapper, drafts: Sequence[Seal]) -> list[Seal]:
+def _chain(cursor: CursorWrapper, given: Iterable[Seal]) -> list[Seal]:
     """Write seals, each behind the last of its log and tenant: seq and prev are filled in here."""
+    drafts = list(given)
     heads = _heads(cursor, drafts)
     made = []
     for draft in drafts:

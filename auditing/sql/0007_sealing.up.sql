@@ -12,11 +12,16 @@ CREATE FUNCTION cp_netstring(value boolean) RETURNS text LANGUAGE sql IMMUTABLE 
     RETURN CASE WHEN value THEN '1:t,'::text WHEN NOT value THEN '1:f,'::text ELSE '-,'::text END;
 CREATE FUNCTION cp_netstring(value bytea) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN coalesce((2 * octet_length(value))::text || ':'::text || encode(value, 'hex'::text) || ','::text, '-,'::text);
--- Microseconds since 1970 (numeric: infinity, which a bigint cannot say, must not stop the sealing of all others).
+-- Microseconds since 1970 (numeric: infinity, which a bigint cannot say, must not stop the sealing of all others). Of the years
+-- that occur the length is known, and the value is worked out once.
 CREATE FUNCTION cp_netstring(value timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN cp_netstring(trunc(extract(epoch FROM value) * 1000000)::text);
+    RETURN CASE WHEN value >= timestamptz '2001-09-09 01:46:40Z' AND value < timestamptz '2286-11-20 17:46:40Z'
+        THEN '16:'::text || trunc(extract(epoch FROM value) * 1000000)::text || ','::text
+        ELSE cp_netstring(trunc(extract(epoch FROM value) * 1000000)::text) END;
 CREATE FUNCTION cp_netstring(value date) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN cp_netstring(to_char(value::timestamp, 'YYYY-MM-DD'::text));
+    RETURN CASE WHEN value >= date '1000-01-01' AND value <= date '9999-12-31'
+        THEN '10:'::text || to_char(value::timestamp, 'YYYY-MM-DD'::text) || ','::text
+        ELSE cp_netstring(to_char(value::timestamp, 'YYYY-MM-DD'::text)) END;
 
 -- SHA-256 of 0x00 and the netstrings of the columns in the order of the table, but xid and what may be erased: pii_salt, ip,
 -- user_agent and actor_label, for which pii_commit stands. A column that is added later joins in the next `schema` alone.

@@ -130,15 +130,31 @@ def test_a_leaf_depends_on_no_setting_of_the_session(log, setting):
     assert bytes(root) == merkle.root([b"a", b"b"])
 
 
-def test_an_instant_at_the_end_of_time_does_not_stop_sealing():
-    row = InferenceRequestFactory()
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("timestamptz 'infinity'", "8:Infinity,"),
+        ("timestamptz '9999-12-31 23:59:59.999999Z'", "18:253402300799999999,"),
+        ("timestamptz '2286-11-20 17:46:39.999999Z'", "16:9999999999999999,"),
+        ("timestamptz '2286-11-20 17:46:40Z'", "17:10000000000000000,"),
+        ("timestamptz '2001-09-09 01:46:40Z'", "16:1000000000000000,"),
+        ("timestamptz '2001-09-09 01:46:39.999999Z'", "15:999999999999999,"),
+        ("timestamptz '1969-12-31 23:59:59.999999Z'", "2:-1,"),
+        ("NULL::timestamptz", "-,"),
+        ("date 'infinity'", "-,"),
+        ("date '9999-12-31'", "10:9999-12-31,"),
+        ("date '10000-01-01'", "11:10000-01-01,"),
+        ("date '0044-03-15'", "10:0044-03-15,"),
+        ("NULL::date", "-,"),
+        ("NULL::boolean", "-,"),
+        ("NULL::bytea", "-,"),
+        ("NULL::uuid", "-,"),
+    ],
+)
+def test_an_instant_at_the_end_of_time_does_not_stop_sealing(value, written):
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT cp_netstring('infinity'::timestamptz), cp_netstring('infinity'::date), "
-            "cp_netstring('9999-12-31 23:59:59.999999Z'::timestamptz), cp_netstring('10000-01-01'::date)"
-        )
-        assert cursor.fetchone() == ("8:Infinity,", "-,", "18:253402300799999999,", "11:10000-01-01,")
-    assert by_server(row)
+        cursor.execute(f"SELECT cp_netstring({value})")
+        assert cursor.fetchone() == (written,)
 
 
 def test_values_are_written_in_one_way_each():
