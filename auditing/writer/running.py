@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from django.db import Error as DatabaseError
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -36,6 +39,10 @@ PATIENCE = 0.25
 """Seconds that a call waits for room in the queue, and that rows wait for a database that is away, before they are spooled."""
 
 DRAIN = 10.0
+SILENT = 30.0
+"""Seconds after which a server that has not answered is given up: one that was frozen may never answer, and another may have
+taken its place. What it was asked is asked again."""
+
 _IDLE, _ADOPT, _LONGEST_PAUSE = 1.0, 30.0, 2.0
 
 
@@ -65,10 +72,11 @@ class Writer:
         size: int = BYTES,
         cap: int = CAP,
         patience: float = PATIENCE,
+        silent: float = SILENT,
         on_start: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder, self._most, self._size, self._cap = folder, most, size, cap
-        self._patience, self._on_start = patience, on_start
+        self._patience, self._silent, self._on_start = patience, silent, on_start
         self._spool = Spool(None, "")
         self._own: BaseDatabaseWrapper | None = None
         self.begin()
@@ -87,6 +95,7 @@ class Writer:
         self._delivered = 0
         self._adopted_at = float("-inf")
         self._failures = 0
+        self._asked_at: float | None = None
         self._closing = self._stopping = False
         self._settled = threading.Condition()
 
@@ -187,6 +196,7 @@ class Writer:
             return
         if patience == 0 and not self._closing:
             raise _NoRoom
+        self._give_up_silent_server()
         row = Row(kind, data, ack, 0.0)
         try:
             self._spool_rows([row])
@@ -199,10 +209,21 @@ class Writer:
 
     def _confirmed(self, id: UUID, ack: Ack, known: bool) -> UUID:
         if not known:
+            self._give_up_silent_server()
             raise AckTimeout(id)
         if ack.refusal is not None:
             raise InvalidRow(message=ack.refusal)
         return id
+
+    def _give_up_silent_server(self) -> None:
+        """Free the thread by ending its connection. Who has waited in vain does it: the thread itself cannot."""
+        asked_at, own = self._asked_at, self._own
+        if asked_at is None or own is None or time.monotonic() - asked_at < self._silent:
+            return
+        with contextlib.suppress(AttributeError, OSError, psycopg.Error):  # it answers, or is closed, at this moment
+            with socket.socket(fileno=os.dup(own.connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+            logger.warning("the database has been silent for %d s: its connection is given up", self._silent)
 
     # The thread
 
@@ -214,7 +235,9 @@ class Writer:
                 self._adopt()
                 try:
                     self._once(queue, own)
+                    self._asked_at = None
                 except Exception as error:
+                    self._asked_at = None
                     own.close()
                     self._sit_out(queue, error)
                 self._tell_settled()
@@ -225,11 +248,13 @@ class Writer:
         """Deliver a piece of the spool, or what waits in the queue; both, where somebody waits for a row of the queue."""
         spooled = self._spooled() and not self._closing
         if spooled:
+            self._asked_at = time.monotonic()
             connect(own)
             self._replay()
         if not spooled or queue.durable or len(queue) > self._most // 2:
             rows = queue.take(FLUSH, 0 if spooled else _IDLE, 0 if spooled else LINGER)
             if rows:
+                self._asked_at = time.monotonic()
                 connect(own)
                 self._flush(queue, rows)
 

@@ -619,6 +619,20 @@ def test_a_time_that_is_none_is_refused_before_the_row_is_taken(make_writer, tim
     assert one.stats().accepted == 0
 
 
+def test_a_server_that_never_answers_is_given_up_and_nothing_is_lost(make_writer, relay):
+    one = make_writer(silent=0.1)
+    one.put(event("demo.first"), durable=True)
+    relay.freeze()
+    with pytest.raises(AckTimeout):
+        one.put(event("demo.late"), durable=True, timeout=0.3)
+    while not one.stats().away:
+        pass
+    relay.thaw()
+
+    assert one.drain(30)
+    assert actions() == ["demo.first", "demo.late"]
+
+
 @pytest.mark.slow
 def test_a_database_away_for_twenty_seconds_costs_little_memory_and_no_row(tmp_path_factory):
     found = away(20, tmp_path_factory.mktemp("a"))
