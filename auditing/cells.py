@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
+from types import NoneType
 from typing import Any
 
 from controlplane.core.ids import iso
@@ -16,22 +17,23 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\
 
 def line(values: Iterable[Any]) -> str:
     """A record of a CSV file with its line end: texts quoted, numbers plain, None empty."""
-    return ",".join(map(_cell, values)) + "\r\n"
+    return ",".join([_CELLS.get(type(value), _text)(value) for value in values]) + "\r\n"
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, int | float):
-        return str(value)
-    text = plain(value)
+def _text(value: Any) -> str:
+    text = value if type(value) is str else plain(value)
     if text.startswith(_FORMULA):
         text = "'" + text
-    return '"' + text.replace('"', '""') + '"'
+    return '"' + (text.replace('"', '""') if '"' in text else text) + '"'
+
+
+_CELLS: dict[type, Callable[[Any], str]] = {
+    NoneType: lambda value: "",
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    float: str,
+    Decimal: lambda value: f"{value:f}",
+}
 
 
 def plain(value: Any) -> str:
