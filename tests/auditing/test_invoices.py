@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from io import StringIO
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from auditing.errors import InvalidInvoice
 from auditing.ingest import LOG
@@ -140,3 +143,62 @@ def test_nothing_is_written_by_comparing(acme, invoice):
     compared(invoice("openai,gpt-4o,2026-03,9"))
 
     assert list(InferenceRequest.objects.values_list("pk", "cost")) == [(fact.pk, Decimal("0.1"))]
+
+
+# --- the command
+
+
+def run(*arguments):
+    out, err = StringIO(), StringIO()
+    call_command("usage_reconcile", *map(str, arguments), stdout=out, stderr=err)
+    return out.getvalue().strip()
+
+
+def failed(*arguments):
+    out = StringIO()
+    with pytest.raises(CommandError) as caught:
+        call_command("usage_reconcile", *map(str, arguments), stdout=out, stderr=StringIO())
+    assert "\n" not in str(caught.value)
+    return caught.value.returncode, str(caught.value), out.getvalue()
+
+
+def test_the_command_shows_each_line_beside_ours(acme, invoice):
+    fact_of(acme)
+
+    out = run("--invoice", invoice("openai,gpt-4o,2026-03,0.1"))
+
+    assert out.splitlines()[1].split() == [
+        "2026-03", "openai", "openai/gpt-4o", "0.1", "0.100000000000", "0.000000000000", "0",
+    ]  # fmt: skip
+
+
+def test_a_difference_is_a_finding(acme, globex, invoice):
+    fact_of(acme)
+    fact_of(globex, cost=Decimal(2))
+    path = invoice("openai,gpt-4o,2026-03,0.3")
+
+    code, said, out = failed("--invoice", path, "--tenant", "acme", "--json")
+
+    assert (code, said) == (1, "1 of 1 lines differ.")
+    assert json.loads(out) == [
+        {
+            "month": "2026-03", "provider": "openai", "model": "openai/gpt-4o", "invoiced": "0.3", "ours": "0.100000000000",
+            "difference": "0.200000000000", "unpriced": 0,
+        }
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "word"),
+    [(["--fix"], 2, "leave out"), (["--from", "2026-03-01"], 2, "leave out"), (["--tenant", "nobody"], 2, "no tenant")],
+)
+def test_an_invoice_is_compared_as_a_whole(acme, invoice, more, code, word):
+    found, said, out = failed("--invoice", invoice("openai,gpt-4o,2026-03,0.3"), *more)
+
+    assert (found, out) == (code, "")
+    assert word in said
+
+
+def test_the_command_names_a_bad_line(acme, invoice, tmp_path):
+    assert failed("--invoice", invoice("openai,gpt-4o,March,1"))[:2][1].startswith("invoice.csv, line 2: ")
+    assert "cannot be read" in failed("--invoice", tmp_path / "nowhere.csv")[1]

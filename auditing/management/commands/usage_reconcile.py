@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import argparse
 from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import CommandError
 
+from auditing import invoices
 from auditing.context import audit_context, command_actor
 from auditing.directory import directory
 from auditing.reconciling import Difference, reconcile
@@ -15,7 +19,7 @@ from controlplane.core import commands
 class Command(commands.Command):
     help = (
         "Compares the roll-ups with the requests they were made of, per tenant and local day, hours per UTC day. "
-        "Exit 1: something differs."
+        "With --invoice: an invoice with what the requests cost. Exit 1: something differs."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -25,6 +29,10 @@ class Command(commands.Command):
         )
         parser.add_argument("--to", dest="end", type=day, metavar="YYYY-MM-DD", help="last day")
         parser.add_argument("--fix", action="store_true", help="make anew what differs, but for closed months")
+        parser.add_argument(
+            "--invoice", type=Path, metavar="FILE",
+            help="compare a provider's invoice instead: CSV with provider, model, month, cost in US dollars; months are of UTC",
+        )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="a JSON list of what differs, for scripts")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,6 +41,9 @@ class Command(commands.Command):
             raise CommandError(
                 f"There is no tenant {options['tenant']!r}. tenant_list shows them.", returncode=commands.COULD_NOT_RUN
             )
+        if options["invoice"]:
+            self.compare(options["invoice"], tenant, options)
+            return
         end = options["end"] + timedelta(days=1) if options["end"] else None
         with commands.Progress(self.stderr, "Comparing", 0) as progress:
             if options["fix"]:
@@ -49,8 +60,30 @@ class Command(commands.Command):
         if left := sum(not difference.repaired for difference in found):
             raise CommandError(f"{left} of {len(found)} differences are left.", returncode=commands.REFUSED)
 
+    def compare(self, path: Path, tenant: UUID | None, options: dict[str, Any]) -> None:
+        """An invoice beside ours: all lines, those too in which they agree."""
+        if options["fix"] or options["start"] or options["end"]:
+            raise CommandError(
+                "An invoice names its months, and nothing is repaired by it: leave out --from, --to and --fix.",
+                returncode=commands.COULD_NOT_RUN,
+            )
+        found = [billed(delta) for delta in invoices.compare(invoices.read_invoice(path), tenant_id=tenant)]
+        if options["json"]:
+            self.write_json(found)
+        else:
+            self.stdout.write(commands.table(list(found[0]), [[str(value) for value in row.values()] for row in found]))
+        if differing := sum(Decimal(row["difference"]) != 0 for row in found):
+            raise CommandError(f"{differing} of {len(found)} lines differ.", returncode=commands.REFUSED)
+
 
 HEAD = ["roll-up", "tenant", "on", "rows", "requests", "cost", "state"]
+
+
+def billed(delta: invoices.Delta) -> dict[str, Any]:
+    costs = {name: f"{getattr(delta, name):f}" for name in ("invoiced", "ours", "difference")}
+    return {
+        "month": f"{delta.month:%Y-%m}", "provider": delta.provider, "model": delta.model, **costs, "unpriced": delta.unpriced,
+    }  # fmt: skip
 
 
 def line(found: Difference) -> list[str]:
