@@ -85,7 +85,8 @@ class AuditLogManager(models.Manager.from_queryset(AuditLogQuerySet)):  # type: 
 class AuditLog(models.Model):
     """One thing done: who, what, to what, from where, with which outcome. Written by row triggers and `record`.
 
-    Never changes; the database refuses UPDATE, DELETE and TRUNCATE. Partitioned by month of `id`. It points at nothing:
+    Never changes, but for what an erasure sets to NULL (`auditing.erasing`), and goes by the month (`auditing.retention`); the
+    database refuses every other UPDATE, DELETE and TRUNCATE. Partitioned by month of `id`. It points at nothing:
     ids and names stay readable when their rows are gone. A missing row proves nothing about an unwatched table.
     """
 

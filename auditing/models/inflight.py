@@ -19,9 +19,9 @@ class InFlightRequestQuerySet(models.QuerySet["InFlightRequest"]):
 
 class InFlightRequest(models.Model):
     """A call that is not finished. Written by `start`, removed by `complete`, `fail` and `cancel` with the fact they
-    write.
+    write, and by the sweep (`auditing.sweeping`) where none of them came before its deadline: then it is lost.
 
-    `id` is the id the fact will have. Past its deadline the caller is taken for lost.
+    `id` is the id the fact will have.
     """
 
     class Status(models.TextChoices):
