@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
@@ -84,7 +84,8 @@ def alone() -> Iterator[Direct]:
                 raise RetentionRefused("retention_running")
             direct.execute("SELECT set_config('lock_timeout', %s, false)", [partitions.LOCK_TIMEOUT])
             yield direct
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, OperationalError, InterfaceError) as error:
+        connections[conf.DATABASE].close_if_unusable_or_obsolete()  # so that the next run has one that works
         raise AuditUnavailable(
             message="The database went away. Run audit_retention apply again: it continues."
         ) from error

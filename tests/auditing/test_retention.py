@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 from datetime import UTC, date, datetime, timedelta
+from threading import Thread
 from uuid import UUID
 
 import psycopg
@@ -447,6 +448,62 @@ def test_a_run_that_is_killed_is_continued_by_the_next(old, tmp_path, after):
     assert there("auditlog") is None
     assert RetentionRecord.objects.filter(kind="retired", month=MAY).count() == records == 2
     assert findings() == []
+
+
+@pytest.mark.parametrize("tenant", [None, ACME], ids=["month", "tenant"])
+def test_a_run_whose_records_are_not_committed_has_done_nothing(old, other_connection, tmp_path, tenant):
+    old()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [pid] = cursor.fetchone()
+
+    def kill(line):
+        if "archived" in line:
+            other_connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    with pytest.raises(AuditUnavailable, match="it continues"):
+        apply(now(), log="auditlog", tenant=tenant, archive=tmp_path, told=kill, **WHY)
+    assert not RetentionRecord.objects.exists()
+
+    apply(now(), log="auditlog", tenant=tenant, **WHY)
+
+    assert not AuditLog.objects.filter(tenant_id=ACME, created_at__lt=IN_MAY + timedelta(days=1)).exists()
+    assert findings() == []
+
+
+def test_who_writes_into_a_month_is_waited_for_and_its_row_is_not_lost(old, other_connection):
+    old()
+    row = AuditLogFactory.build(tenant_id=ACME, created_at=IN_MAY)
+    with other_connection.transaction():
+        other_connection.execute(
+            "INSERT INTO cp_auditing_auditlog (id, created_at, tenant_id, actor_type, actor_id, action, outcome) "
+            "VALUES (%s, %s, %s, 'system', 'x', 'x.y', 'success')",
+            [row.id, row.created_at, ACME],
+        )
+        outcome = []
+        thread = Thread(target=lambda: outcome.extend(ended(lambda: apply(now(), log="auditlog", **WHY))))
+        thread.start()
+        with connection.cursor() as watch:
+            while thread.is_alive() and not waiting(watch):
+                pass
+    thread.join()
+
+    assert [(step.verdict, "meanwhile" in step.why) for step in outcome if step.month == MAY] == [("refused", True)]
+    assert AuditLog.objects.filter(pk=row.id).exists()
+
+
+def waiting(cursor):
+    cursor.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return cursor.fetchone()[0]
+
+
+def ended(work):
+    try:
+        return work()
+    finally:
+        connection.close()
 
 
 def test_a_run_that_is_killed_while_it_detaches_is_continued_by_the_next(old, other_connection):
