@@ -15,7 +15,7 @@ from catalog.importing import import_bundled
 from catalog.models import AIModel, ModelAlias, Provider
 from controlplane.core.conf import conf
 from controlplane.core.ids import PLATFORM
-from controlplane.demo import catalog, counters, policies, tenancy, traffic
+from controlplane.demo import catalog, counters, policies, settling, tenancy, traffic
 from policies.limits import Asked
 from policies.models import Policy, Reservation
 from tenants.models import APIKey, App, Branch, Tenant, User
@@ -86,6 +86,7 @@ def remove(reason: str = REASON) -> list[str]:
         if _last_event() != SEEDED:
             return []
         tenants = list(Tenant.objects.present().filter(slug__in=TENANTS).order_by("slug"))
+        settling.release(tenants, reason)
         for tenant in tenants:
             Reservation.objects.for_tenant(tenant).release(reason)
             tenant.delete(reason)
@@ -213,14 +214,19 @@ def _make_user(house: House, plan: tenancy.Organisation, person: tenancy.Person)
 
 def _rows(houses: dict[str, House], at: datetime) -> Iterator[dict[str, Any]]:
     for profile in traffic.PROFILES:
-        house = houses[profile.tenant]
-        app = house.apps[profile.app]
-        keys = [key for key in house.keys.values() if key.app_id == app.pk]
-        callers = [
-            traffic.Caller(key.pk, key.branch_id, key.user_id, 1 if key.environment == "test" else 12) for key in keys
-        ]
-        yield from traffic.calls(profile, house.tenant.time_zone, house.tenant.pk, app.pk, callers, at)
+        yield from _calls(houses[profile.tenant], profile, at)
+    for row in _calls(houses[traffic.BEFORE.tenant], traffic.BEFORE, traffic.month_before(at)):
+        yield row | {"request_id": f"{row['request_id']}-before"}
     yield from traffic.bad_rows(houses["tamarind-travel"].tenant.pk, at)
+
+
+def _calls(house: House, profile: traffic.Profile, end: datetime) -> Iterator[dict[str, Any]]:
+    app = house.apps[profile.app]
+    keys = [key for key in house.keys.values() if key.app_id == app.pk]
+    callers = [
+        traffic.Caller(key.pk, key.branch_id, key.user_id, 1 if key.environment == "test" else 12) for key in keys
+    ]
+    return traffic.calls(profile, house.tenant.time_zone, house.tenant.pk, app.pk, callers, end)
 
 
 def _start_calls(houses: dict[str, House], at: datetime) -> dict[str, list[Asked]]:

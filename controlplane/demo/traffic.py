@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from math import log
@@ -129,6 +129,10 @@ PROFILES = (
 )  # fmt: skip
 
 
+BEFORE = Profile("nordlys-klinikk", "night-line", 240, "night", PROFILES[4].mixes)
+"""A few calls of the month before, so that there is a month to close."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A key that calls: its id, and what it is bound to. weight: its share of the app's calls."""
@@ -162,6 +166,11 @@ def calls(
             "requested_model": mix.asked_as or None,
             **_outcome(mix, draw, troubled=_in_outage(mix, at, end)),
         }
+
+
+def month_before(end: datetime) -> datetime:
+    """An instant at whose two weeks before it is the month before that of `end`, wherever one is."""
+    return end.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=14)
 
 
 def _instants(profile: Profile, zone: ZoneInfo, end: datetime, draw: Random) -> list[datetime]:

@@ -6,13 +6,13 @@ from typing import Any
 
 from controlplane.core import commands
 from controlplane.core.ids import now
-from controlplane.demo import seeding
+from controlplane.demo import seeding, settling
 
 
 class Command(commands.Command):
     help = (
         "Makes three organisations with apps, branches, users, keys and policies, a catalog of models and two weeks of "
-        "traffic, so that no page is empty. Once: a second run changes nothing."
+        "traffic, summed up and sealed, so that no page is empty. Once: a second run changes nothing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -32,7 +32,10 @@ class Command(commands.Command):
         if remove:
             gone = seeding.remove()
             return f"Deleted {', '.join(gone)} (softly)." if gone else "There is no demo data."
-        made = seeding.seed(at or now())
+        at = at or now()
+        made = seeding.seed(at)
+        if made.requests:
+            settling.settle(at)
         if not made.done:
             return "The demo data is there already."
         if not made.requests:
