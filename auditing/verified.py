@@ -83,7 +83,7 @@ def _read(row: AuditLog) -> Verified:
     tenant, start, end = told.get("tenant"), told.get("from"), told.get("to")
     return Verified(
         at=row.created_at,
-        by=row.actor_label or row.actor_id or row.actor_type,
+        by=row.actor_id if row.actor_type == "command" else row.actor_label or row.actor_id or row.actor_type,
         tenant_id=UUID(tenant) if tenant else None,
         log=told.get("log") or "",
         start=datetime.fromisoformat(start) if start else None,

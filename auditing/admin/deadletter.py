@@ -4,17 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from django.contrib import admin
-from django.db import models
+from django.contrib import admin, messages
+from django.db import models, transaction
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.text import Truncator
 
 from auditing.admin.base import Named, NamedChangeList
 from auditing.admin.filters import subject_filter, value_filter
+from auditing.context import audit_context
 from auditing.models import DeadLetter
 from controlplane.core import display
 from controlplane.core.admin import confirmed_action
+from controlplane.core.conf import conf
 
 
 def _what_goes(rows: Sequence[DeadLetter]) -> list[tuple[str, str]]:
@@ -22,6 +24,23 @@ def _what_goes(rows: Sequence[DeadLetter]) -> list[tuple[str, str]]:
     codes, sources = Counter(row.code for row in rows), Counter(row.source for row in rows)
     told = [(f"Refused as {code}", f"{n:,}") for code, n in codes.most_common(8)]
     return told + [(f"From {source}", f"{n:,}") for source, n in sources.most_common(8)]
+
+
+def _what_would_become(rows: Sequence[DeadLetter]) -> list[tuple[str, str]]:
+    """What a retry would come to: it is made, and undone."""
+    with transaction.atomic(using=conf.DATABASE):
+        found = DeadLetter.objects.retry([row.pk for row in rows], "preview")
+        transaction.set_rollback(True, using=conf.DATABASE)
+    told = [("Would be written", f"{found.inserted:,}"), ("In the log already", f"{found.duplicates:,}")]
+    told.append(("Would be refused again", f"{found.rejected:,}"))
+    return told + [(each.code, Truncator(each.message).chars(200)) for each in found.rejections[:8]]
+
+
+def _retry(row: DeadLetter, request: HttpRequest, reason: str) -> None:
+    with audit_context(reason=reason):
+        found = DeadLetter.objects.retry([row.pk], str(request.user))
+    for each in found.rejections:
+        messages.warning(request, f"{row.source}:{row.row_number} is refused again. {each.message}")
 
 
 def _discard(row: DeadLetter, request: HttpRequest, reason: str) -> None:
@@ -42,6 +61,16 @@ class DeadLetterAdmin(Named):
     )
     readonly_fields = ("at", "tenant", "text")
     actions = (
+        confirmed_action(
+            "Retry",
+            permission="resolve",
+            command="usage_dead_letter retry",
+            past="tried again",
+            explain="These rows are written into their log as they came, however old they are. What is refused again waits on.",
+            perform=_retry,
+            offered=lambda row: not row.resolution,
+            preview=_what_would_become,
+        ),
         confirmed_action(
             "Discard",
             permission="resolve",

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -186,8 +186,9 @@ class _Links:
             return ""
         opts = self._models[table].opts
         try:
+            opts.pk.to_python(row.resource_id)  # of an event it may be another text than an id
             return reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[row.resource_id])
-        except NoReverseMatch:
+        except (NoReverseMatch, ValidationError):
             return ""
 
 

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import hashlib
+import json
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from auditing.models import AuditLog, DeadLetter
+from auditing.models import AuditLog, DeadLetter, InferenceRequest
+from controlplane.core.ids import now
 from tenants.models import User
 from tests.admin_rows import Page
 from tests.factories import DeadLetterFactory
@@ -67,7 +72,8 @@ def test_who_may_only_look_has_no_button_and_gets_403(acme):
         html = reader.get(url).content.decode()
         assert 'value="discard"' not in html
         assert 'value="retry"' not in html
-    assert act(reader, "discard", letter, cp_reason="x").status_code == 403
+    for action in ("discard", "retry"):
+        assert act(reader, action, letter, cp_reason="x").status_code == 403
     assert not DeadLetter.objects.exclude(resolution="").exists()
 
 
@@ -88,3 +94,56 @@ def test_markup_in_a_refused_row_is_escaped(resolver, acme):
         assert Page(answer).faults == []
         assert "<script>alert" not in answer.content.decode()
         assert "<i>no</i>" not in answer.content.decode()
+
+
+def refused_for_its_month(tenant, n, **more):
+    """A row that would be written by now, as its tenant or month was missing."""
+    row = {
+        "request_id": f"late-{n}", "created_at": (now() - timedelta(days=1)).isoformat(), "tenant_id": str(tenant.pk),
+        "provider": "openai", "model": "openai/gpt-4o", "cost": "0.5", **more,
+    }  # fmt: skip
+    text = json.dumps(row).encode()
+    digest = hashlib.sha256(text).digest()
+    return DeadLetterFactory(
+        tenant_id=tenant.pk, payload=text, sha256=digest, code="unknown_tenant", request_id=f"late-{n}"
+    )
+
+
+def test_a_retry_says_what_would_become_before_anything_is_written(resolver, acme):
+    good, bad = refused_for_its_month(acme, 1), refused_for_its_month(acme, 2, prompt_tokens=-5)
+
+    asked = act(resolver, "retry", good, bad)
+
+    told = dict(asked.context["preview"])
+    assert (told["Would be written"], told["Would be refused again"]) == ("1", "1")
+    assert "negative" in told
+    assert Page(asked).faults == []
+    assert not InferenceRequest.objects.exists()
+    assert not DeadLetter.objects.exclude(resolution="").exists()
+
+
+def test_what_is_written_after_all_is_resolved_and_the_rest_waits_on(resolver, acme):
+    good, bad = refused_for_its_month(acme, 1), refused_for_its_month(acme, 2, prompt_tokens=-5)
+
+    answer = resolver.post(
+        reverse(LIST),
+        {"action": "retry", "_selected_action": [str(good.pk), str(bad.pk)], "cp_reason": "the tenant is there now"},
+        follow=True,
+    )
+
+    html = answer.content.decode()
+    assert "tried again" in html
+    assert "is refused again" in html
+    assert InferenceRequest.objects.get().request_id == "late-1"
+    good.refresh_from_db(), bad.refresh_from_db()
+    assert (good.resolution, good.resolved_by) == ("retried", "resolver@example.com")
+    assert bad.resolution == ""
+
+
+def test_a_payload_that_is_no_row_is_tried_in_vain(resolver, acme):
+    letter = DeadLetterFactory(tenant_id=acme.pk, payload=b"\xff\x00<b>")
+
+    assert act(resolver, "retry", letter).status_code == 200
+    assert act(resolver, "retry", letter, cp_reason="x").status_code in (200, 302)
+    letter.refresh_from_db()
+    assert letter.resolution == ""

@@ -146,6 +146,8 @@ def test_what_is_deleted_is_no_link(operator, acme_app):
     found = {each.row.action: each.object_url for each in events_of(open_timeline(operator, action="delete"))}
     assert found == {"delete": ""}
     assert events_of(open_timeline(operator, resource="a_table_of_nobody:7"))[0].object_url == ""
+    AuditLogFactory(action="month.closed", resource_type="cp_auditing_usagesummary", resource_id="2026-10")
+    assert events_of(open_timeline(operator, action="month.closed"))[0].object_url == ""
 
 
 def test_filters_leave_one_tenant_actor_action_or_request(operator, acme, globex):
