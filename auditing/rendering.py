@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
@@ -97,13 +98,17 @@ def _each(render: Callable[[Any], str]) -> _Render:
 
 
 def _uuids(values: Sequence[UUID | None]) -> list[str]:
-    texts = {id(value): _NULL if value is None else str(value).translate(_ESCAPES) for value in values}
+    distinct = {id(value): value for value in values}  # they are few, and their texts dear
+    texts = {key: _NULL if value is None else str(value).translate(_ESCAPES) for key, value in distinct.items()}
     return [texts[id(value)] for value in values]
+
+
+_quoted_name = lru_cache(maxsize=256)(quoted)
 
 
 def _json(value: Mapping[str, Any]) -> str:
     try:  # names and texts, as most breakdowns are, at a third of the time of json.dumps
-        text = "{" + ", ".join([f"{quoted(name)}: {quoted(item)}" for name, item in value.items()]) + "}"
+        text = "{" + ", ".join([f"{_quoted_name(name)}: {quoted(item)}" for name, item in value.items()]) + "}"
     except TypeError:
         text = json.dumps(value)
     return text.translate(_ESCAPES) if "\\" in text else text

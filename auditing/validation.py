@@ -7,10 +7,12 @@ looked at value by value.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import chain, compress
+from operator import itemgetter
 from types import NoneType
 from typing import Any
 from uuid import UUID
@@ -87,10 +89,18 @@ def _read(rows: list[Mapping[str, Any]], refused: Refusals) -> dict[str, list[An
             ).refusal
             _refuse(refused, [place for place, row in enumerate(rows) if name in row], why)
     bad: dict[int, dict[str, Refusal]] = {}
-    columns = {name: _column(name, [row.get(name) for row in rows], bad) for name in names if name in KINDS}
+    columns = {name: _column(name, _values(name, rows), bad) for name in names if name in KINDS}
     for place, cells in bad.items():
         refused.setdefault(place, next(cells[name] for name in rows[place] if name in cells))
     return columns
+
+
+def _values(name: str, rows: list[Mapping[str, Any]]) -> list[Any]:
+    """What rows say of a column, None where they say nothing. Most rows are alike, and all name it."""
+    if set(map(type, rows)) == {dict}:
+        with suppress(KeyError):
+            return list(map(itemgetter(name), rows))
+    return [row.get(name) for row in rows]
 
 
 def _column(name: str, values: list[Any], bad: dict[int, dict[str, Refusal]]) -> list[Any]:

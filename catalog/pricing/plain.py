@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from catalog.pricing.families import OWN_RULES
-from catalog.pricing.prices import ZERO
+from catalog.pricing.prices import ZERO, Rate
 from catalog.pricing.rates import Rates
 from catalog.pricing.sheets import Plan
 
@@ -28,11 +28,15 @@ class PlainRates:
         prompt: with cached and written tokens; completion: with reasoning.
         """
         sheet = self.plan.sheet(prompt, False)
-        sides = (
-            (("text", prompt - cached - written, sheet.text), ("cache_read", cached, sheet.read),
-             ("cache_write", written, sheet.write)),
-            (("output", completion - reasoning, sheet.output), ("reasoning", reasoning, sheet.reasoning)),
-        )  # fmt: skip
+        sides: tuple[tuple[tuple[str, int, Rate | None], ...], ...]
+        if cached or written or reasoning:
+            sides = (
+                (("text", prompt - cached - written, sheet.text), ("cache_read", cached, sheet.read),
+                 ("cache_write", written, sheet.write)),
+                (("output", completion - reasoning, sheet.output), ("reasoning", reasoning, sheet.reasoning)),
+            )  # fmt: skip
+        else:  # most calls
+            sides = (("text", prompt, sheet.text),), (("output", completion, sheet.output),)
         total, shown, size = ZERO, {}, 0
         for side in sides:
             sum = ZERO
