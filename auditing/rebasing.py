@@ -64,16 +64,17 @@ def rebase(*, reason: str, by: object) -> Rebase | None:
 
 def _renumber(cursor: CursorWrapper, tables: list[sql.Identifier]) -> Rebase:
     cursor.execute(
-        "SELECT coalesce(max(xid_offset), 0), max(xid), pg_snapshot_xmin(pg_current_snapshot())::text::bigint "
-        "FROM cp_auditing_ingestwatermark"
+        "SELECT coalesce(max(xid_offset), 0), max(xid), pg_current_xact_id()::text::bigint, "
+        "pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM cp_auditing_ingestwatermark"
     )
-    former, highest, oldest = cursor.fetchone()  # who is open already may still write
+    former, highest, present, oldest = cursor.fetchone()
     for table in tables:
         cursor.execute(sql.SQL("SELECT max(xid) FROM {}").format(table))
         highest = max(highest, cursor.fetchone()[0] or 0)
     offset, rows = former, 0
-    if oldest + former <= highest:
+    if present + former <= highest:
         since = [_written_here(cursor, table, former, highest) for table in tables]
+        # who is open already may still write
         offset = highest + 1 - min([oldest, *(number for found in since for number in found.values())])
         for table, found in zip(tables, since, strict=True):
             rows += len(found)

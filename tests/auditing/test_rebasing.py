@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from io import StringIO
 from uuid import UUID
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
@@ -49,6 +50,17 @@ def as_before(transactional_db):
     numbered()
 
 
+@pytest.fixture
+def elsewhere(new_database):
+    """A connection in autocommit to another database of the same cluster."""
+    found = new_database("elsewhere")
+    at = {"host": found["PGHOST"], "user": found["PGUSER"], "dbname": found["PGDATABASE"]}
+    at |= {"port": found["PGPORT"]} if found["PGPORT"] else {}
+    at |= {"password": found["PGPASSWORD"]} if found["PGPASSWORD"] else {}
+    with psycopg.connect(**at, autocommit=True) as opened:
+        yield opened
+
+
 def other_cluster():
     IngestWatermark.objects.update(system_identifier=1)
 
@@ -75,6 +87,20 @@ def test_another_cluster_that_goes_on_with_the_numbers_keeps_them(as_before):
     assert (row.reason, row.details) == ("pg_upgrade to 18", {"offset": 0, "former_offset": 0, "rows": 0})
     assert not rebasing.changed()
     assert seal(AT, force=True).rows == 1
+
+
+def test_a_transaction_that_is_open_elsewhere_is_no_sign_of_new_numbers(as_before, elsewhere):
+    elsewhere.execute("BEGIN")
+    elsewhere.execute("SELECT pg_current_xact_id()")
+    AuditLogFactory()
+    seal(AT, force=True)
+    other_cluster()
+
+    done = rebase(reason="pg_upgrade", by="tests")
+    elsewhere.execute("ROLLBACK")
+
+    assert (done.offset, done.rows) == (0, 0)
+    assert proved() == 1
 
 
 def test_numbers_that_begin_anew_are_raised_behind_all_that_was_read(as_before):
