@@ -380,6 +380,7 @@ def test_an_interrupted_export_is_no_file(acme, tmp_path):
         fact_of(acme, n)
     program = (
         "import os, signal, sys, django; django.setup()\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in a shell's background, and inherited
         "from django.conf import settings\n"
         "from django.core.management import call_command\n"
         "from auditing import exporting_usage\n"
