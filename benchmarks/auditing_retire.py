@@ -16,7 +16,7 @@ from benchmarks.report import Goal, show
 from controlplane.core import partitions
 from controlplane.core.ids import now
 
-ROWS = 2_400_000
+ROWS = 1_100_000
 START, END = datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC)
 TABLE = "cp_auditing_inferencerequest_202311"
 GIGABYTE = 10**9
