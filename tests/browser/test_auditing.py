@@ -1,0 +1,59 @@
+"""The pages of auditing in a real browser: wide and narrow, light and dark, with script and without."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import SHOTS
+from tests.browser.test_pages import Watched, barriers
+
+TIMELINE = "/admin/cp_auditing/auditlog/timeline/"
+MONTHS = "/admin/cp_auditing/usagesummary/months/"
+PAGES = {
+    "timeline": TIMELINE,
+    "timeline-tenant": f"{TIMELINE}?action=update&window=7d",
+    "timeline-empty": f"{TIMELINE}?actor=nobody",
+    "seals": "/admin/cp_auditing/auditseal/",
+    "retention": "/admin/cp_auditing/retentionrecord/",
+    "hold": "/admin/cp_auditing/retentionrecord/hold/",
+    "partitions": "/admin/cp_auditing/auditlog/partitions/",
+    "summaries": "/admin/cp_auditing/usagesummary/",
+    "months": f"{MONTHS}?tenant=nordlys-klinikk",
+    "letters": "/admin/cp_auditing/deadletter/",
+}
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1440, "light")])
+def test_pages_of_auditing_are_whole_and_accessible(open_page, width, scheme):
+    page = open_page(width, scheme)
+    watched = Watched(page)
+    wrong = []
+    for name, path in PAGES.items():
+        wrong += watched.problems(path) + [f"{name}: {sentence}" for sentence in barriers(page)]
+        page.screenshot(path=SHOTS / f"auditing-{name}-{width}-{scheme}.png", full_page=True)
+
+    assert wrong == []
+
+
+def test_the_page_before_a_month_is_closed_is_whole(open_page):
+    page = open_page(360, "light")
+    watched = Watched(page)
+    page.goto(PAGES["months"])
+    path = page.get_by_text("Close…").first.get_attribute("href")
+
+    assert watched.problems(path) == []
+    assert barriers(page) == []
+    assert page.is_visible("text=This stands in the way:")
+
+
+def test_without_script_events_unfold_and_a_verification_is_asked_for(open_page):
+    page = open_page(java_script_enabled=False)
+    page.goto(TIMELINE)
+    folded = page.locator(".cp-event details").first
+    folded.locator("summary").click()
+    assert folded.locator("table, dl").first.is_visible()
+
+    page.click("text=Verify these months")
+
+    assert page.is_visible("text=no finding")
+    assert page.is_visible("text=Last verification")
