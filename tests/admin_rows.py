@@ -106,10 +106,8 @@ def _dead_letter(world, n):
 
 
 def _seal(world, n):
-    row = _event(world, n)
-    return AuditSealFactory(
-        tenant_id=world.tenant.pk, seq=n + 1, id_from=row.pk, id_to=row.pk, xid_from=row.xid, xid_to=row.xid + 1
-    )
+    id = _event(world, n).pk
+    return AuditSealFactory(tenant_id=world.tenant.pk, seq=n + 1, id_from=id, id_to=id, xid_from=n + 3, xid_to=n + 4)
 
 
 def _kept(world, n):

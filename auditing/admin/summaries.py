@@ -20,7 +20,7 @@ COUNTS = (
 
 @admin.register(UsageSummary)
 class UsageSummaryAdmin(PagedAdmin):
-    list_display = ("period", "tenant", "app", "api_key", "called", "count", "tokens", "money", "without_price")
+    list_display = ("period", "tenant", "app", "called", "count", "tokens", "money", "without_price")
     list_filter = (
         AnyTimeFilter,
         MonthFilter,
