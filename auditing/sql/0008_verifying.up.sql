@@ -147,11 +147,13 @@ BEGIN
             SELECT r.tenant_id, r.id,
                    CASE WHEN r.id <= w.high[width_bucket(r.id, w.low)] THEN w.seqs[width_bucket(r.id, w.low)] END AS seq,
                    CASE WHEN w.seqs IS NULL THEN date_trunc('month', r.created_at AT TIME ZONE 'UTC')::date END AS month,
-                   cp_leaf(r) AS leaf, %7$s AS personal
-            FROM %8$I r LEFT JOIN windows w ON w.tenant_id = r.tenant_id
+                   r.leaf, r.personal
+            FROM (  -- apart from the join: so that several processes make leaves
+                SELECT r.tenant_id, r.id, r.xid, r.created_at, cp_leaf(r) AS leaf, %7$s AS personal
+                FROM %8$I r WHERE r.xid < %4$L %9$s OFFSET 0
+            ) r LEFT JOIN windows w ON w.tenant_id = r.tenant_id
                 AND w.xid_from = (SELECT s.all FROM starts s)[width_bucket(r.xid, (SELECT s.all FROM starts s))]
                 AND r.xid < w.xid_to
-            WHERE r.xid < %4$L %9$s OFFSET 0
         ), rows AS (
             SELECT l.tenant_id, l.seq, l.month, count(*) AS found, string_agg(l.leaf, '' ORDER BY l.id) AS leaves,
                    CASE WHEN l.seq IS NULL THEN (array_agg(l.id ORDER BY l.id))[1:100] END AS strays,
