@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from auditing import verified
+from auditing.models import AuditLog
 from controlplane.core import duties
 from controlplane.core.duties import Duty
 from controlplane.core.ids import PLATFORM, now
@@ -92,7 +93,7 @@ def test_seals_are_shown_with_their_age_and_the_last_findings(operator):
     AuditSealFactory(
         tenant_id=PLATFORM, log="checkpoint", kind="checkpoint", seq=1, sealed_at=now() - timedelta(minutes=20)
     )
-    verified.note([], rows=7, seals=1)
+    AuditLog.objects.record(verified.ACTION, details={"rows": 7, "seals": 1, "found": 0})
     late, clean = section(operator.get(DASHBOARD), "Seals")["rows"]
     assert (late["text"], "late" in late["pill"]) == ("20 min ago", True)
     assert (clean["text"].endswith("7 rows"), clean["pill"]) == (True, "")

@@ -161,7 +161,10 @@ def test_a_failure_leaves_no_transaction_and_no_lock_behind(other_connection):
 
     assert attempt(Duty("count", 60, fail), began=NOON).outcome is Outcome.FAILED
 
-    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid::int8::int4 = hashtext('cp_duty')"
+    locks = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' "
+        "AND d.datname = current_database() AND classid::int8 = hashtext('cp_duty')::int8 & 4294967295"
+    )
     assert other_connection.execute(locks).fetchone() == (0,)
     assert WorkerDuty.objects.count() == 1
 
@@ -224,7 +227,7 @@ def test_a_frequent_duty_is_on_time_beside_a_long_one_and_a_failing_one_and_the_
     process = start("long,greedy,broken,often", "run_worker")
     steps.wait(process, "long", 1)
     steps.wait(process, "often", len(steps("often")) + 3)
-    steps.wait(process, "broken", 2)
+    steps.wait(process, "broken", 3)  # twice to its end
     steps.wait(process, "greedy", 3)
 
     process.send_signal(signal.SIGTERM)
