@@ -6,6 +6,7 @@ import signal
 from argparse import ArgumentParser
 from typing import Any
 
+from auditing.writer import writer
 from controlplane.core import commands
 from controlplane.worker import GRACE_S, Worker, go_direct
 
@@ -32,6 +33,7 @@ class Command(commands.Command):
         go_direct()
         worker = Worker()
         worker.start()
+        writer.start()  # it delivers what processes that were killed have left behind
         self.say(f"Doing {len(worker.duties)} duties: {', '.join(sorted(duty.name for duty in worker.duties))}")
         while not select.select([told], [], [], LOOK_S)[0]:
             if beside and os.getppid() != beside:
