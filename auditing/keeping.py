@@ -115,6 +115,14 @@ def release(hold: object, *, reason: str, by: object) -> RetentionRecord:
 
 def write(kind: str, log: str, tenant: object, reason: str, by: object, **values: Any) -> RetentionRecord:
     """Write a record and its event, in the caller's transaction or its own. tenant None: of every tenant."""
+    [record] = write_all(kind, log, [(tenant, values)], reason, by)
+    return record
+
+
+def write_all(
+    kind: str, log: str, each: Sequence[tuple[object, dict[str, Any]]], reason: str, by: object
+) -> list[RetentionRecord]:
+    """The same for many at once: (tenant, what its record says)."""
     if log not in ("", *DEFAULTS):
         raise InvalidRow(message=f"There is no log {log!r}. Choose from {', '.join(DEFAULTS)}.")
     why, at = read_reason(reason), now()
@@ -122,17 +130,20 @@ def write(kind: str, log: str, tenant: object, reason: str, by: object, **values
         with connections[conf.DATABASE].cursor() as cursor:
             turn(cursor)
         who = actor_of(by) if by is not None else None
-        record: RetentionRecord = RetentionRecord.objects.create(
-            id=uuid7_at(at), created_at=at, kind=kind, log=log, tenant_id=NIL if tenant is None else id_of(tenant),
-            all_tenants=tenant is None, reason=why,
-            actor=(who.label or who.id) if who else current().get("actor_label", ""), **values,
-        )  # fmt: skip
-        details = {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
-        AuditLog.objects.record(
-            f"retention.{kind}", tenant=tenant, resource=record,
-            details={"log": log, "all_tenants": tenant is None, **{name: value for name, value in details.items() if value}},
-        )  # fmt: skip
-    return record
+        label = (who.label or who.id) if who else current().get("actor_label", "")
+        records = [
+            RetentionRecord(
+                id=uuid7_at(at), created_at=at, kind=kind, log=log, tenant_id=NIL if tenant is None else id_of(tenant),
+                all_tenants=tenant is None, reason=why, actor=label, **values,
+            )
+            for tenant, values in each
+        ]  # fmt: skip
+        RetentionRecord.objects.bulk_create(records, batch_size=500)
+        for record, (tenant, values) in zip(records, each, strict=True):
+            said = {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items() if value}
+            details = {"log": log, "all_tenants": tenant is None, **said}
+            AuditLog.objects.record(f"retention.{kind}", tenant=tenant, resource=record, details=details)
+    return records
 
 
 def turn(cursor: CursorWrapper) -> None:

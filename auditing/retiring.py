@@ -21,7 +21,8 @@ from psycopg import sql
 
 from auditing.context import audit_context
 from auditing.errors import AuditUnavailable, RetentionRefused
-from auditing.keeping import Kind, Terms, refuse_held, turn, write
+from auditing.keeping import Kind, Terms, refuse_held, turn, write_all
+from auditing.models import RetentionRecord
 from auditing.rollups import HOURS
 from controlplane.core import partitions
 from controlplane.core.caches.connections import connect, pooled
@@ -156,8 +157,7 @@ def mark(log: str, month: date, given: Sequence[Standing], run: Run, direct: Dir
         # the index of tenants tells it, without reading the rows
         cursor.execute(sql.SQL("SELECT tenant_id, count(*) FROM {} GROUP BY 1").format(sql.Identifier(table)))
         _check_still({one.tenant_id: one.rows for one in given}, dict(cursor.fetchall()), table)
-        for one in given:
-            _record(log, month, one, kept, run, subject=table)
+        _record(log, month, given, kept, run, subject=table)
         cursor.execute("SELECT cp_retire(%s::regclass)", [table])
 
     partitions.patiently(recorded, table)
@@ -197,8 +197,8 @@ def delete(log: str, month: date, one: Standing, run: Run, direct: Direct) -> No
     with audit_context(actor=run.by), connections[conf.DATABASE].cursor() as cursor:
         turn(cursor)
         refuse_held(log, [one.tenant_id])
-        record = _record(log, month, one, kept, run)
-        cursor.execute("SELECT set_config('cp.retention_record', %s, true)", [str(record)])
+        [record] = _record(log, month, [one], kept, run)
+        cursor.execute("SELECT set_config('cp.retention_record', %s, true)", [str(record.pk)])
         removed = _deleted(cursor, partitioned(log), month, one.tenant_id)
         cursor.execute("SELECT set_config('cp.retention_record', '', true)")
         _check_still({one.tenant_id: one.rows}, {one.tenant_id: removed}, child(partitioned(log), month))
@@ -223,14 +223,16 @@ def _check_still(known: dict[UUID, int], present: dict[UUID, int], table: str) -
         )
 
 
-def _record(log: str, month: date, one: Standing, kept: Archive | None, run: Run, subject: str = "") -> UUID:
-    reason = run.reason or "Its time is over."
-    archived = {"archive": str(kept.path), "archive_sha256": kept.sha256} if kept else {}
-    record = write(
-        Kind.RETIRED, log, one.tenant_id, reason, run.by, month=month, rows=one.rows, seals=one.seals,
-        last_hash=one.last_hash, subject=subject, **archived,
-    )  # fmt: skip
-    return record.pk
+def _record(
+    log: str, month: date, given: Sequence[Standing], kept: Archive | None, run: Run, subject: str = ""
+) -> list[RetentionRecord]:
+    said: dict[str, Any] = {"month": month, "subject": subject}
+    if kept:
+        said |= {"archive": str(kept.path), "archive_sha256": kept.sha256}
+    each = [
+        (one.tenant_id, {**said, "rows": one.rows, "seals": one.seals, "last_hash": one.last_hash}) for one in given
+    ]
+    return write_all(Kind.RETIRED, log, each, run.reason or "Its time is over.", run.by)
 
 
 def hours_are_due(month: date, given: Terms, present: date) -> bool:
