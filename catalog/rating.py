@@ -42,8 +42,8 @@ class Pricer:
     """What the catalog says of requests, for auditing: `price_row(row)`, `price_row.many(rows)`.
 
     row: the columns of InferenceRequest, by attribute. None: nobody knows the model, it has no price at that time, or the
-    request says nothing of what it used. The price is that of created_at, the tenant's own before the list price. One row is
-    priced by what the caches hold, many by one state of the database, each name looked up once.
+    request says nothing of what it used. The price is that of created_at, the tenant's own before the list price. Calls that
+    end are priced by what the caches hold, many at once by one state of the database, each name looked up once.
     """
 
     def __call__(self, row: Any) -> Cost | None:
@@ -54,7 +54,7 @@ class Pricer:
         return [prices.cost(row) for row in rows]
 
     def ready(self, subjects: Iterable[Subject]) -> Callable[[Sequence[Any]], list[Price | Cost | None]]:
-        prices = Prices(_read)
+        prices = Prices(_cached)
         prices.look_up(subjects)
         return partial(_priced, prices)
 

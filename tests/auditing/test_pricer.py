@@ -349,7 +349,10 @@ class Ready(PerToken):
 
 def test_a_pricer_that_makes_ready_is_asked_about_each_subject_once_and_then_prices_the_rows(acme, priced_by):
     used = priced_by(Ready())
-    rows = [row(acme, n, model=("openai/gpt-4o", "dark/matter")[n % 2], requested_model="fast") for n in range(1200)]
+    rows = [
+        row(acme, n, model=("openai/gpt-4o", "dark/matter")[n % 2], requested_model="fast", tenant_id=str(acme.pk))
+        for n in range(1200)
+    ]
 
     result = requests.ingest([*rows, row(acme, 1200, status="failed"), row(acme, 1201, cost=Decimal(7))])
 
