@@ -26,8 +26,8 @@ from catalog.errors import CatalogError
 from catalog.pricing import Cost, Usage, cost
 from catalog.pricing.costs import EXACT
 from catalog.records import ModelRecord, PriceSegment
-from catalog.resolution import Key, billing, find, look_up
-from controlplane.core.caches import CacheUnavailable
+from catalog.resolution import Key, billing, cache, find, look_up
+from controlplane.core.caches import MISSING, CacheUnavailable, in_transaction
 from controlplane.core.conf import conf
 from controlplane.core.statements import fetch
 from tenants.models import Tenant
@@ -54,7 +54,7 @@ class Pricer:
         return [prices.cost(row) for row in rows]
 
     def ready(self, subjects: Iterable[Subject]) -> Callable[[Sequence[Any]], list[Price | Cost | None]]:
-        prices = Prices(_cached)
+        prices = Prices(_known)
         prices.look_up(subjects)
         return partial(_priced, prices)
 
@@ -81,6 +81,19 @@ def _cached(key: Key) -> ModelRecord | None:
 
 def _read(key: Key) -> ModelRecord | None:
     return look_up(key, partial(fetch, conf.DATABASE), hints=False)[0]
+
+
+def _known(key: Key) -> ModelRecord | None:
+    """As the cache has it. What it has not is read, and kept if it is a model: batches come one after the other, and to cache
+    that a name is unknown would take the search for what was meant."""
+    if in_transaction():
+        return _read(key)
+    found = cache.cached(key)
+    if found is MISSING:
+        found = _read(key)
+        if found is not None:
+            _cached(key)
+    return found
 
 
 _Records = tuple[ModelRecord | None, ModelRecord | None]
