@@ -10,7 +10,9 @@ from django.core.checks import Warning as CheckWarning
 from django.db import connections, models
 
 from auditing import anchors, rebasing, sealing
+from auditing.directory import directory
 from auditing.errors import InvalidAnchoring
+from auditing.pricer import pricer
 from controlplane.core import partitions
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
@@ -44,6 +46,29 @@ def check_spool(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Itera
             "There is no STATE_DIR: what waits for the database waits in memory alone, and is lost with the process.",
             hint="Set STATE_DIR to a folder of this machine that outlives the process: in a container, on a volume.",
             id="cp_auditing.W009",
+        )
+
+
+@register()
+def check_hooks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """Whether what CONTROLPLANE names as directory and pricer is there, and can be asked."""
+    for key, find, asked in (
+        ("AUDIT_DIRECTORY", directory, ("tenants", "find", "names", "choices")),
+        ("AUDIT_PRICER", pricer, ("__call__",)),
+    ):
+        try:
+            hook = find()
+        except ImportError as error:
+            problem = f"does not import: {error}"
+        else:
+            missing = [name for name in asked if hook is not None and not callable(getattr(hook, name, None))]
+            if not missing:
+                continue
+            problem = f"has no {', '.join(missing)}"
+        yield Error(
+            f"CONTROLPLANE[{key!r}] {problem}.",
+            hint="Name an object by its dotted path, such as shop.audit.hook, or leave the key out.",
+            id="cp_auditing.E005",
         )
 
 

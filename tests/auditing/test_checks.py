@@ -7,7 +7,7 @@ import pytest
 from django.apps import apps
 from django.db import connection
 
-from auditing.checks import check_anchors, check_logs, check_spool
+from auditing.checks import check_anchors, check_hooks, check_logs, check_spool
 from auditing.sealing import seal
 from controlplane.core.ids import now
 from tests.factories import AuditLogFactory, IngestWatermarkFactory
@@ -159,3 +159,14 @@ def test_a_production_without_a_folder_for_the_spool_is_told(settings):
 
     settings.CONTROLPLANE = {**settings.CONTROLPLANE, "STATE_DIR": "/var/lib/controlplane"}
     assert list(check_spool(None)) == []
+
+
+@pytest.mark.parametrize("key", ["AUDIT_DIRECTORY", "AUDIT_PRICER"])
+@pytest.mark.parametrize("path", ["nowhere.to.find", "decimal.Nothing", "plain", "string.digits"])
+def test_a_hook_that_does_not_import_or_cannot_be_asked_is_named(settings, key, path):
+    assert list(check_hooks(None)) == []
+
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, key: path}
+
+    [error] = check_hooks(None)
+    assert (error.id, key in error.msg) == ("cp_auditing.E005", True)
