@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import marshal
 import time
+from decimal import Decimal
 from functools import lru_cache
 from types import NoneType
 from typing import Any, TypedDict
@@ -14,7 +16,9 @@ from uuid import UUID
 from django.db import models
 
 from auditing.context import actor_of, current
+from auditing.errors import InvalidRow
 from auditing.redaction import clean, is_clean, names_a_secret, redact
+from auditing.values import count, money
 from controlplane.core.ids import instant_at, number_at, uuid_of
 
 TEXT_LIMIT = 4096
@@ -22,7 +26,11 @@ DETAILS_LIMIT = 64 * 1024
 
 
 class Told(TypedDict, total=False):
-    """What a caller may say of an event; what is left out is taken from the open `audit_context`. No tenant = the platform."""
+    """What a caller may say of an event; what is left out is taken from the open `audit_context`. No tenant = the platform.
+
+    Of a call of a model: prompt_tokens, completion_tokens, latency_ms (whole numbers, milliseconds) and cost (US dollars, a
+    Decimal); None = not known.
+    """
 
     tenant: object
     app: object
@@ -33,18 +41,30 @@ class Told(TypedDict, total=False):
     resource: models.Model | tuple[str, object] | None
     resource_label: str
     outcome: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
     details: dict[str, Any] | None
     reason: str
     request_id: str | None
+    ip: str | None
+    user_agent: str | None
     provider: str
     model: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: Decimal | None
+    latency_ms: int | None
 
 
+_COUNTS = ("prompt_tokens", "completion_tokens", "latency_ms")
 _IDS = ("id", "tenant_id", "app_id", "branch_id", "user_id", "api_key_id")
+OBJECTS = ("before", "after", "details")
+"""Columns of JSON."""
+
 COLUMNS = (
     "id", "created_at", "tenant_id", "app_id", "branch_id", "user_id", "api_key_id", "actor_type", "actor_id", "actor_label",
-    "actor_role", "action", "resource_type", "resource_id", "resource_label", "outcome", "details", "reason", "request_id", "ip",
-    "user_agent", "provider", "model",
+    "actor_role", "action", "resource_type", "resource_id", "resource_label", "outcome", "before", "after", "details", "reason",
+    "request_id", "ip", "user_agent", "provider", "model", "prompt_tokens", "completion_tokens", "cost", "latency_ms",
 )  # fmt: skip
 """Columns of the log that an event fills."""
 
@@ -64,13 +84,24 @@ def event(
     resource: models.Model | tuple[str, object] | None = None,
     resource_label: str = "",
     outcome: str = "success",
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
     details: dict[str, Any] | None = None,
     reason: str = "",
     request_id: str | None = None,
+    ip: str | None = None,
+    user_agent: str | None = None,
     provider: str = "",
     model: str = "",
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+    cost: Decimal | None = None,
+    latency_ms: int | None = None,
 ) -> Event:
-    """An event of this moment, by whom and why the open `audit_context` says. Raises ValueError for an id that is none."""
+    """An event of this moment, by whom and why the open `audit_context` says.
+
+    Raises ValueError for an id that is none, InvalidRow for an address, a count or a cost that is none.
+    """
     us, said = time.time_ns() // 1000, current()
     kind: str
     if resource is None:
@@ -91,9 +122,12 @@ def event(
     return (
         number_at(us), us, _number(tenant) or _number(said.get("tenant_id")) or 0, None if app is None else _number(app),
         None if branch is None else _number(branch), None if user is None else _number(user),
-        None if api_key is None else _number(api_key), *by, action, kind, key, resource_label, outcome, details or None,
-        reason or said.get("reason", ""), request_id or said.get("request_id"), said.get("ip"), said.get("user_agent"),
-        provider, model,
+        None if api_key is None else _number(api_key), *by, action, kind, key, resource_label, outcome, before or None,
+        after or None, details or None, reason or said.get("reason", ""), request_id or said.get("request_id"),
+        said.get("ip") if ip is None else _address(ip), said.get("user_agent") if user_agent is None else text(user_agent),
+        provider, model, None if prompt_tokens is None else count("prompt_tokens", prompt_tokens),
+        None if completion_tokens is None else count("completion_tokens", completion_tokens),
+        None if cost is None else str(money("cost", cost)), None if latency_ms is None else count("latency_ms", latency_ms),
     )  # fmt: skip
 
 
@@ -103,9 +137,9 @@ def frozen(told: Event) -> bytes:
         return marshal.dumps(told)
     except ValueError:  # of types that it does not know, such as a Decimal or a kind of str: their text
         values = dict(zip(COLUMNS, told, strict=True))
-        details = values.pop("details")
-        values = {name: _plain(value) for name, value in values.items()}
-        return marshal.dumps(tuple((values | {"details": details and _details(details)[0]})[name] for name in COLUMNS))
+        for name, value in values.items():
+            values[name] = (value and _details(value)[0]) if name in OBJECTS else _plain(value)
+        return marshal.dumps(tuple(values.values()))
 
 
 def thawed(data: bytes) -> Event:
@@ -126,18 +160,23 @@ def stored(told: Event) -> dict[str, Any]:
         if found[name] is not None:
             found[name] = uuid_of(found[name])
     found["created_at"] = instant_at(found["created_at"])
+    if found["cost"] is not None:
+        found["cost"] = Decimal(found["cost"])
     return found
 
 
 def texts(told: Event) -> dict[str, str | None]:
     """The same columns as text that the database reads."""
-    found, details = _cleaned(told)
+    found, objects = _cleaned(told)
     for name in _IDS:
         if found[name] is not None:
             found[name] = f"{found[name]:032x}"
+    for name in _COUNTS:
+        if found[name] is not None:
+            found[name] = str(found[name])
     seconds, us = divmod(found["created_at"], 1_000_000)
     found["created_at"] = f"{_second(seconds)}.{us:06d}+00:00"
-    found["details"] = details
+    found.update(objects)
     return found
 
 
@@ -149,9 +188,9 @@ def _second(seconds: int) -> str:
 
 def as_json(columns: dict[str, str | None]) -> str:
     """Texts of an event as one JSON object, for `json_populate_record`."""
-    details = columns["details"] or "null"
-    rest = json.dumps({name: value for name, value in columns.items() if name != "details"}, default=str)
-    return f'{rest[:-1]}, "details": {details}}}'
+    rest = json.dumps({name: value for name, value in columns.items() if name not in OBJECTS}, default=str)
+    objects = ", ".join([f'"{name}": {columns[name] or "null"}' for name in OBJECTS])
+    return f"{rest[:-1]}, {objects}}}"
 
 
 def as_copied(columns: dict[str, str | None]) -> str:
@@ -172,8 +211,8 @@ def as_copied(columns: dict[str, str | None]) -> str:
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def _cleaned(told: Event) -> tuple[dict[str, Any], str | None]:
-    """The columns as the log takes them, ids and the instant as numbers still; and the details as JSON."""
+def _cleaned(told: Event) -> tuple[dict[str, Any], dict[str, str]]:
+    """The columns as the log takes them, ids and the instant as numbers still; and what is an object as JSON."""
     found = dict(zip(COLUMNS, told, strict=True))
     try:
         said = "\n".join([found[name] or "" for name in _SAID])
@@ -184,10 +223,11 @@ def _cleaned(told: Event) -> tuple[dict[str, Any], str | None]:
         for name in _SAID:
             if found[name] is not None or name != "request_id":
                 found[name] = text(found[name])
-    details = None
-    if found["details"]:
-        found["details"], details = _details(found["details"])
-    return found, details
+    objects = {}
+    for name in OBJECTS:
+        if found[name]:
+            found[name], objects[name] = _details(found[name])
+    return found, objects
 
 
 _SAID = ("actor_id", "actor_label", "resource_id", "resource_label", "reason", "request_id")
@@ -195,6 +235,13 @@ _SAID = ("actor_id", "actor_label", "resource_id", "resource_label", "reason", "
 
 def text(value: Any) -> str:
     return clean(value if isinstance(value, str) else str(value or ""))[:TEXT_LIMIT]
+
+
+def _address(told: str) -> str:
+    try:
+        return str(ipaddress.ip_address(told))
+    except ValueError:
+        raise InvalidRow(message=f"ip is {told!r}: give an IPv4 or IPv6 address, or None.") from None
 
 
 def _number(value: object) -> int | None:

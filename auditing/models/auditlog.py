@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import models
 
 from auditing.errors import AppendOnly
-from auditing.events import COLUMNS, Told, event, stored
+from auditing.events import COLUMNS, OBJECTS, Told, event, stored
 from auditing.models.logs import LogQuerySet, current_xid
 from auditing.writer import writer
 from controlplane.core.conf import conf
@@ -43,13 +43,13 @@ class AuditLogManager(models.Manager.from_queryset(AuditLogQuerySet)):  # type: 
     def record(self, action: str, **told: Unpack[Told]) -> AuditLog:
         """Write an event that is no row change (`demo.seeded`, `gate.denied`), in the caller's transaction.
 
-        tenant, app, …: rows or ids; no tenant = the platform. What is left out is taken from the open `audit_context`.
-        Secrets are redacted, text over 4 KiB is cut: content never makes an event fail. It is lost if the caller rolls
-        back.
+        An argument per column: tenant, app, …: rows or ids; no tenant = the platform; cost: US dollars. What is left out is
+        taken from the open `audit_context`. Secrets are redacted, text over 4 KiB is cut: content never makes an event fail.
+        It is lost if the caller rolls back. Raises ValueError for an id that is none, InvalidRow for a count, a cost or an
+        address that is none.
         """
         columns = stored(event(action, **told))
-        details = columns["details"]
-        values = columns | {"details": json.dumps(details)} if details else columns
+        values = columns | {name: json.dumps(columns[name]) for name in OBJECTS if columns[name]}
         fetch(conf.DATABASE, _INSERT, [plain(value) for value in values.values()])
         row = AuditLog(**columns)
         row._state.adding, row._state.db = False, conf.DATABASE

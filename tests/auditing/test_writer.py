@@ -125,6 +125,44 @@ def test_the_three_ways_write_the_same_row(acme, acme_app, way):
     assert row.pk.int >> 80 == int(row.created_at.timestamp() * 1000)
 
 
+CALLED = {
+    "before": {"name": "old", "password": "x"}, "after": {"name": "new\x00"}, "ip": "10.0.0.7", "user_agent": f"curl {TOKEN}",
+    "provider": "openai", "model": "gpt-4o", "prompt_tokens": 1200, "completion_tokens": 0, "cost": Decimal("0.001234567891"),
+    "latency_ms": 850,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "times"), [("record", 1), ("record_async", 20), ("record_durable", 1)])
+def test_a_call_of_a_model_says_its_tokens_cost_and_latency_in_columns(way, times):
+    with audit_context(actor="portal", ip="10.0.0.1", user_agent="Mozilla"):
+        for _ in range(times):
+            getattr(AuditLog.objects, way)("llm.called", **CALLED)
+    writer.drain()
+
+    kept = CALLED | {"before": {"name": "old", "password": "[redacted]"}, "after": {"name": "new\ufffd"}}
+    kept |= {"user_agent": "curl [redacted]"}
+    assert list(AuditLog.objects.filter(action="llm.called").values(*CALLED)) == [kept] * times
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"prompt_tokens": -1},
+        {"completion_tokens": True},
+        {"latency_ms": 2**31},
+        {"cost": 0.5},
+        {"cost": Decimal("NaN")},
+        {"cost": Decimal("-1")},
+        {"ip": "10.0.0"},
+    ],
+)
+def test_a_measure_that_is_none_is_said_at_the_call(told):
+    for way in (AuditLog.objects.record, AuditLog.objects.record_async):
+        with pytest.raises(InvalidRow, match=next(iter(told))):
+            way("llm.called", **told)
+    assert writer.stats().accepted == 0
+
+
 def test_what_the_caller_changes_after_the_call_changes_nothing():
     details = {"names": ["a"]}
     with audit_context(actor="portal"):
