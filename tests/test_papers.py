@@ -120,7 +120,10 @@ def test_the_call_of_the_readme_is_recorded(acme_app):
     assert (fact.status, fact.model, fact.prompt_tokens) == ("completed", called[0], 1200)
 
 
-@pytest.mark.parametrize("page", ["docs/tenancy.md", "docs/keys.md", "docs/sign-in.md", "docs/auditing.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["docs/tenancy.md", "docs/keys.md", "docs/sign-in.md", "docs/auditing.md", "docs/requests.md", "docs/usage.md"],
+)
 def test_the_snippets_of_a_page_run(page, acme_with_kim):
     for block in python_of(page):
         execute(block, acme_with_kim)

@@ -224,7 +224,7 @@ class InferenceRequestManager(models.Manager.from_queryset(InferenceRequestQuery
         return await writer.aput(row, durable=True, timeout=timeout)
 
     def metrics(self, tenant: object, start: datetime, end: datetime) -> sums.Metrics:
-        """Totals of a tenant over start <= created_at < end (aware, else InvalidWindow)."""
+        """Totals of a tenant over what is booked in start <= instant < end (aware, else InvalidWindow)."""
         return sums.metrics(id_of(tenant), start, end, using=conf.DATABASE)
 
     def totals(
