@@ -75,10 +75,12 @@ def test_the_first_five_minutes_are_as_the_page_says(demo, client, monkeypatch):
 
     reader.follow("docs/five-minutes.md")
 
-    listed, limited, explained = reader.said[2:]
+    listed, limited, explained, sealed, verified = reader.said[2:]
     assert reader.names["token"][:21] in listed
     assert "0.01" in limited
     assert "allowed" in explained
+    assert "checkpoint" in sealed
+    assert "Nothing was found" in verified
     client.force_login(User.objects.create_superuser("kim@example.org"))
     dashboard = client.get(reverse("controlplane:dashboard"), {"tenant": "acme", "window": "24h"})
     log = client.get(reverse("admin:cp_auditing_auditlog_changelist"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -353,7 +354,8 @@ def test_what_waits_for_the_database_lies_beside_it_in_development_and_where_pro
 
 def test_check_deploy_is_clean_with_https_and_full_hsts(run, new_database, production):
     full = {"ALLOWED_HOSTS": "cp.example.org", "HSTS_SECONDS": "31536000", "HSTS_SUBDOMAINS": "1", "HSTS_PRELOAD": "1"}
-    full |= {"STATE_DIR": "/var/lib/controlplane"}
+    full |= {"STATE_DIR": "/var/lib/controlplane", "CP_AUDIT_ANCHORS": "/mnt/elsewhere/anchors"}
+    full |= {"CP_AUDIT_SIGNING_KEY": base64.b64encode(bytes(range(32))).decode()}
 
     # Django 6 asks the database for its version when a model has a generated column.
     at = production(new_database("deploy"))
