@@ -79,8 +79,8 @@ def test_the_first_five_minutes_are_as_the_page_says(demo, client, monkeypatch):
     assert reader.names["token"][:21] in listed
     assert "0.01" in limited
     assert "allowed" in explained
-    assert "checkpoint" in sealed
-    assert "Nothing was found" in verified
+    assert "Checkpoint 1" in sealed
+    assert "auditlog: 1 months of tenants pending" in verified
     client.force_login(User.objects.create_superuser("kim@example.org"))
     dashboard = client.get(reverse("controlplane:dashboard"), {"tenant": "acme", "window": "24h"})
     log = client.get(reverse("admin:cp_auditing_auditlog_changelist"))
