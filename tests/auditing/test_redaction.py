@@ -203,3 +203,25 @@ def test_what_is_no_json_is_left():
 
     assert redact(thing) is thing
     assert redact((1, KEY)) == [1, redact_text(KEY)]
+
+
+@pytest.mark.django_db
+def test_a_watched_row_loses_whatever_the_twins_know():
+    values = [
+        *VALUES,
+        *TEXTS,
+        *({name: "x"} for name in SECRET_NAMES),
+        *({"deep": [{name: "x"}]} for name in SECRET_NAMES),
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE cp_thing (id int PRIMARY KEY, value jsonb)")
+        cursor.execute("SELECT cp_audit_watch('cp_thing')")
+        cursor.executemany(
+            "INSERT INTO cp_thing VALUES (%s, %s::jsonb)", [(n, json.dumps(value)) for n, value in enumerate(values)]
+        )
+        cursor.execute(
+            "SELECT resource_id, after -> 'value' FROM cp_auditing_auditlog WHERE resource_type = 'cp_thing'"
+        )
+        told = {int(n): json.loads(text) if isinstance(text, str) else text for n, text in cursor.fetchall()}
+
+    assert [told[n] for n in range(len(values))] == [redact(value) for value in values]
