@@ -635,19 +635,18 @@ def test_the_command_verifies_and_notes_it(acme, tmp_path):
     [
         (["--tenant", "nobody"], 2),
         (["--tenant", "01a1fe0d-3d4a-7e31-abc7-a2a510cc05b3"], 2),
-        (["--tenant", "\udcff"], 2),
+        (["--tenant", "\udcff"], 1),
         (["--from", "2026-11-01T00:00Z", "--to", "2026-10-01T00:00Z"], 1),
         (["--from", "0001-01-01T00:00+14:00"], 1),
         (["--to", "9999-12-31T23:59-14:00"], 1),
-        (["--anchors", "/nowhere"], 1),
-        (["--anchors", "/"], 1),
+        (["--anchors", "/nowhere"], 2),
+        (["--anchors", "/"], 2),
     ],
 )
 def test_the_command_refuses_rubbish_in_a_sentence(arguments, code):
     given, _, said = run("audit_verify", *arguments)
 
-    assert given in (code, 1, 2)
-    assert given
+    assert given == code
     assert "Traceback" not in said
     assert not AuditLog.objects.filter(action="audit.verified").exists()
 

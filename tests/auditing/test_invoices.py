@@ -200,5 +200,7 @@ def test_an_invoice_is_compared_as_a_whole(acme, invoice, more, code, word):
 
 
 def test_the_command_names_a_bad_line(acme, invoice, tmp_path):
-    assert failed("--invoice", invoice("openai,gpt-4o,March,1"))[:2][1].startswith("invoice.csv, line 2: ")
-    assert "cannot be read" in failed("--invoice", tmp_path / "nowhere.csv")[1]
+    code, said, _ = failed("--invoice", invoice("openai,gpt-4o,March,1"))
+    assert (code, said.startswith("invoice.csv, line 2: ")) == (2, True)
+    code, said, _ = failed("--invoice", tmp_path / "nowhere.csv")
+    assert (code, "cannot be read" in said) == (2, True)

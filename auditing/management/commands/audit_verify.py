@@ -10,10 +10,11 @@ from django.core.management.base import CommandError
 
 from auditing import verified
 from auditing.context import audit_context, command_actor
+from auditing.errors import InvalidAnchor
 from auditing.management.commands.audit_export import add_scope_arguments, tenant_of
 from auditing.verifying import LIMITS, LOGS, Finding, Report, verify
 from controlplane.core import commands
-from controlplane.core.commands import REFUSED
+from controlplane.core.commands import COULD_NOT_RUN, REFUSED
 
 
 class Command(commands.Command):
@@ -32,7 +33,10 @@ class Command(commands.Command):
     def handle(self, *args: Any, tenant: str | None, log: str | None, **options: Any) -> None:
         scope = {"tenant": tenant_of(tenant) if tenant else None, "start": options["start"], "end": options["end"]}
         with commands.Progress(self.stderr, self.name, 0) as progress:
-            report = verify(log=log, anchors=options["anchors"], progress=progress, **scope)
+            try:
+                report = verify(log=log, anchors=options["anchors"], progress=progress, **scope)
+            except InvalidAnchor as error:  # 1 would say that something was found
+                raise CommandError(error.message, returncode=COULD_NOT_RUN) from error
         with audit_context(actor=command_actor(self.name)):
             verified.note(report, log=log or "", **scope)
         if options["json"]:

@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 from auditing import invoices
 from auditing.context import audit_context, command_actor
 from auditing.directory import directory
+from auditing.errors import InvalidInvoice
 from auditing.reconciling import Difference, reconcile
 from controlplane.core import commands
 
@@ -67,7 +68,11 @@ class Command(commands.Command):
                 "An invoice names its months, and nothing is repaired by it: leave out --from, --to and --fix.",
                 returncode=commands.COULD_NOT_RUN,
             )
-        found = [billed(delta) for delta in invoices.compare(invoices.read_invoice(path), tenant_id=tenant)]
+        try:
+            told = invoices.read_invoice(path)
+        except InvalidInvoice as error:  # 1 would say that the invoice differs
+            raise CommandError(error.message, returncode=commands.COULD_NOT_RUN) from error
+        found = [billed(delta) for delta in invoices.compare(told, tenant_id=tenant)]
         if options["json"]:
             self.write_json(found)
         else:
