@@ -49,6 +49,22 @@ MEASURES = {
     + "]",
 }
 
+READY = (
+    f"CASE WHEN {ENDED} THEN status END AS outcome, CASE WHEN {TIMED} THEN latency_ms END AS timed_ms, "
+    f"CASE WHEN {TIMED} THEN width_bucket(latency_ms, "
+    f"'{{{', '.join(str((1 << n) + 1) for n in range(BUCKETS - 1))}}}'::integer[]) END AS bucket"
+)
+"""Columns of requests that are worked out once per row, where rows are grouped several ways: 24 conditions become 24 looks."""
+MEASURES_OF_READY = MEASURES | {
+    "completed": "count(*) FILTER (WHERE outcome = 'completed')",
+    "failed": "count(*) FILTER (WHERE outcome = 'failed')",
+    "cancelled": "count(*) FILTER (WHERE outcome = 'cancelled')",
+    "latency_n": "count(timed_ms)",
+    "latency_sum_ms": "coalesce(sum(timed_ms), 0)::bigint",
+    "latency_max_ms": "max(timed_ms)",
+    "latency_hist": "ARRAY[" + ", ".join(f"count(*) FILTER (WHERE bucket = {n})" for n in range(BUCKETS)) + "]",
+}
+
 
 def together(name: str) -> sql.Composable:
     """A measure over parts that have it as a column of its name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from auditing import watermarks
-from auditing.measures import BUCKETS, MEASURES
+from auditing.measures import BUCKETS, MEASURES, MEASURES_OF_READY, READY
 from controlplane.core import partitions
 from controlplane.core.conf import conf
 from controlplane.core.ids import NIL
@@ -53,10 +54,10 @@ def dimension(name: str) -> sql.Composable:
     return sql.SQL("coalesce({}, {})").format(sql.Identifier(name), sql.Literal(NIL))
 
 
-def grouped(table: Table, rows: sql.Composable) -> sql.Composed:
+def grouped(table: Table, rows: sql.Composable, measures: Mapping[str, str] = MEASURES) -> sql.Composed:
     """What the rows of a roll-up are, from requests: `id`, the period, the dimensions and the measures, in this order.
 
-    rows: what follows FROM, a table of requests with their columns.
+    rows: what follows FROM, a table of requests with their columns; measures: how they are counted there.
     """
     return _GROUPED.format(
         instant=sql.SQL(table.instant),
@@ -68,7 +69,7 @@ def grouped(table: Table, rows: sql.Composable) -> sql.Composed:
         ),
         digested=sql.SQL(", ").join(map(dimension, table.dimensions)),
         measures=sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(sql.SQL(value), sql.Identifier(name)) for name, value in MEASURES.items()
+            sql.SQL("{} AS {}").format(sql.SQL(value), sql.Identifier(name)) for name, value in measures.items()
         ),
         rows=rows,
         groups=sql.SQL(", ").join(sql.SQL(str(n + 1)) for n in range(1 + len(table.dimensions))),
@@ -148,7 +149,7 @@ def added(table: Table) -> sql.Composed:
     return _UPSERT.format(
         table=mine,
         columns=sql.SQL(", ").join(map(sql.Identifier, columns(table))),
-        grouped=grouped(table, sql.SQL("delta")),
+        grouped=grouped(table, sql.SQL("delta"), MEASURES_OF_READY),
         open=sql.SQL("true") if table is HOUR else _OPEN.format(sql.Identifier(table.period)),
         sums=sql.SQL(", ").join(
             sql.SQL("{} = {}").format(sql.Identifier(name), _sum(name, mine, sql.SQL("excluded"))) for name in MEASURES
@@ -186,7 +187,7 @@ _ADD = sql.SQL("""
     WITH delta AS MATERIALIZED (
         SELECT tenant_id, app_id, branch_id, api_key_id, user_id, provider, model, created_at, booked_at, time_zone, local_date,
             status, pricing_status, adjusts, reason_code, prompt_tokens, completion_tokens, cached_tokens,
-            cache_write_tokens, reasoning_tokens, cost, latency_ms, CASE WHEN adjusts IS NOT NULL THEN metadata END AS metadata
+            cache_write_tokens, reasoning_tokens, cost, CASE WHEN adjusts IS NOT NULL THEN metadata END AS metadata, {ready}
         FROM cp_auditing_inferencerequest WHERE xid >= %(low)s AND xid < %(high)s
     ), hours AS ({hours}), days AS ({days}), months AS ({months})
     INSERT INTO cp_auditing_usagezone AS z (id, tenant_id, time_zone, first_on, last_on)
@@ -195,4 +196,4 @@ _ADD = sql.SQL("""
     ON CONFLICT (id) DO UPDATE SET first_on = least(z.first_on, excluded.first_on),
         last_on = greatest(z.last_on, excluded.last_on)
     WHERE excluded.first_on < z.first_on OR excluded.last_on > z.last_on
-""").format(hours=added(HOUR), days=added(DAY), months=added(MONTH))
+""").format(ready=sql.SQL(READY), hours=added(HOUR), days=added(DAY), months=added(MONTH))
