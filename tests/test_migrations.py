@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,16 @@ def test_a_migration_is_named_by_number_verb_and_noun(key):
 def test_an_sql_file_has_a_way_back_and_says_what_it_is_for(file):
     assert file.with_name(file.name.replace(".up.sql", ".down.sql")).is_file()
     assert file.read_text().startswith("--")
+
+
+def test_an_sql_file_that_databases_have_run_stays_as_it_is():
+    """What changes it is a new file: `migrate` runs none twice. tests/frozen_sql.txt is added to, as sha256sum writes it."""
+    frozen = [line.split() for line in (ROOT / "tests/frozen_sql.txt").read_text().splitlines()]
+
+    changed = [name for digest, name in frozen if sha256((ROOT / name).read_bytes()).hexdigest() != digest]
+
+    assert frozen
+    assert changed == []
 
 
 def test_no_sql_file_goes_back_only():

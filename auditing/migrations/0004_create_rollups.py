@@ -11,6 +11,7 @@ from controlplane.core.operations import RunSQLFile
 class Migration(migrations.Migration):
     dependencies = [
         ("cp_auditing", "0003_name_reasons"),
+        ("cp_core", "0005_name_instants"),
     ]
 
     operations = [

@@ -6,10 +6,8 @@ CREATE FUNCTION cp_partition_name(parent regclass, month date) RETURNS text LANG
     RETURN (SELECT relname FROM pg_class WHERE oid = parent) || '_' || to_char(month, 'YYYYMM');
 
 -- 'exists', 'attached' (it was there, detached or half-made) or 'created'. local_unique: columns of a unique index that
--- each partition has on its own; the parent cannot, as it is not partitioned by them. at_column: the instant in the ids.
-CREATE FUNCTION cp_partition_add(
-    parent regclass, month date, local_unique text[] DEFAULT '{}', at_column text DEFAULT 'created_at'
-) RETURNS text
+-- each partition has on its own; the parent cannot, as it is not partitioned by them.
+CREATE FUNCTION cp_partition_add(parent regclass, month date, local_unique text[] DEFAULT '{}') RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
     starts timestamptz := date_trunc('month', month::timestamp) AT TIME ZONE 'UTC';
@@ -21,11 +19,6 @@ BEGIN
     IF EXISTS (SELECT FROM pg_inherits WHERE inhparent = parent AND inhrelid = to_regclass('public.' || quote_ident(child))) THEN
         RETURN 'exists';
     END IF;
-    IF EXISTS (SELECT FROM pg_trigger
-               WHERE tgrelid = to_regclass('public.' || quote_ident(child)) AND tgname = 'cp_retired') THEN
-        RAISE EXCEPTION '% is being removed, for its time is over.', child
-            USING ERRCODE = '55000', HINT = 'Run manage.py audit_retention apply, then try again.';
-    END IF;
     IF to_regclass('public.' || quote_ident(child)) IS NULL THEN
         outcome := 'created';
         -- PARTITION OF would lock the parent ACCESS EXCLUSIVE; LIKE and ATTACH do not.
@@ -33,8 +26,8 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM pg_constraint
                    WHERE conrelid = ('public.' || quote_ident(child))::regclass AND conname = child || '_month') THEN
-        EXECUTE format('ALTER TABLE public.%I ADD CONSTRAINT %I CHECK (%I >= %L AND %I < %L)',
-                       child, child || '_month', at_column, starts, at_column, ends);
+        EXECUTE format('ALTER TABLE public.%I ADD CONSTRAINT %I CHECK (created_at >= %L AND created_at < %L)',
+                       child, child || '_month', starts, ends);
     END IF;
     IF cardinality(local_unique) > 0 THEN
         EXECUTE format('CREATE UNIQUE INDEX IF NOT EXISTS %I ON public.%I (%s)', child || '_once', child,
