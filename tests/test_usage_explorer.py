@@ -17,6 +17,7 @@ from auditing.models import AuditLog, InferenceRequest
 from controlplane.core.ids import now, uuid7
 from controlplane.pages import usage
 from controlplane.pages.exploring import DIMENSIONS, EVERY, MEASURES
+from controlplane.pages.sums import change
 from tenants.models import User
 from tests.admin_rows import Page
 from tests.policies.world import World
@@ -150,6 +151,14 @@ def test_the_span_before_stands_beside_it(operator, traffic):
         assert row["change"] == f"{(number(row['requests']) - len(of_it)) * 100 / len(of_it):+.1f} %"
     cards = {each["label"]: each["before"] for each in page.context["cards"]}
     assert number(cards["Requests"]) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "text"),
+    [(90, 100, "-10.0 %"), (999, 100, "+899.0 %"), (30_089, 89, "338 times"), (5, 0, ""), (Decimal("-1"), Decimal(2), "-150.0 %")],
+)  # fmt: skip
+def test_a_change_is_told_in_percent_or_in_times(value, before, text):
+    assert change(value, before) == text
 
 
 def test_unpriced_is_counted_and_never_zero_dollars(operator, acme):

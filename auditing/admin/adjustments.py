@@ -32,6 +32,10 @@ _MEANING = {
     "manual": "Manual: anything else",
 }
 _LARGEST = 2**31 - 1
+_LABELS = {name: name.replace("_", " ").capitalize() for name in TOKENS} | {
+    "prompt_tokens": "Tokens in",
+    "completion_tokens": "Tokens out",
+}
 
 
 class AdjustForm(forms.Form):
@@ -54,8 +58,9 @@ class AdjustForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in TOKENS:
-            label = name.replace("_", " ").capitalize()
-            self.fields[name] = forms.IntegerField(label=label, required=False, min_value=-_LARGEST, max_value=_LARGEST)
+            self.fields[name] = forms.IntegerField(
+                label=_LABELS[name], required=False, min_value=-_LARGEST, max_value=_LARGEST,
+            )  # fmt: skip
         self.order_fields(["reason_code", "cost", *TOKENS, "key", "reason"])
 
     def clean_cost(self) -> Decimal:
@@ -113,4 +118,4 @@ def _facts(row: InferenceRequest) -> Iterator[tuple[str, object]]:
         value = getattr(row, name)
         if value is not None:
             more = getattr(so_far, name)
-            yield name.replace("_", " ").capitalize(), f"{value:,}" + (f" and {more:+,}" if more else "")
+            yield _LABELS[name], f"{value:,}" + (f" and {more:+,}" if more else "")

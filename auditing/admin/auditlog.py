@@ -28,6 +28,7 @@ from controlplane.core import display
 
 @admin.register(AuditLog)
 class AuditLogAdmin(LogAdmin):
+    rows_are = "events"
     list_display = ("at", "who", "done", "object", "tenant", "change", "why")
     list_filter = (
         PeriodFilter,

@@ -101,7 +101,10 @@ def _decide(modeladmin: Any, request: HttpRequest, *, closing: bool) -> HttpResp
     if not modeladmin.has_close_permission(request):
         raise PermissionDenied
     tenant, month = _asked(request)
+    line = next((each for each in _lines(tenant) if each.month == month), None)
     form = (CloseForm if closing else ReopenForm)(request.POST if request.method == "POST" else None)
+    if closing and not (line and line.unpriced):
+        del form.fields["accept_unpriced"]
     if form.is_bound and form.is_valid():
         given = {"by": request.user, **form.cleaned_data}
         try:
@@ -112,7 +115,6 @@ def _decide(modeladmin: Any, request: HttpRequest, *, closing: bool) -> HttpResp
             done = "closed" if closing else "open again"
             messages.success(request, f"{month:%Y-%m} of {_name(tenant, [])} is {done}.")
             return HttpResponseRedirect(f"{reverse(f'admin:{LIST}')}?{urlencode({'tenant': str(tenant)})}")
-    line = next((each for each in _lines(tenant) if each.month == month), None)
     context = {
         **modeladmin.admin_site.each_context(request), "opts": modeladmin.opts, "form": form, "line": line, "closing": closing,
         "title": f"{'Close' if closing else 'Reopen'} {month:%Y-%m}", "tenant": tenant, "name": _name(tenant, []),

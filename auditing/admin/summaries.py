@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
@@ -12,10 +13,25 @@ from auditing.admin.paging import AnyTimeFilter, PagedAdmin
 from auditing.models import UsageSummary
 from controlplane.core import display
 
-COUNTS = (
-    "requests", "completed", "failed", "cancelled", "lost", "unpriced", "estimated", "adjustments", "prompt_tokens",
-    "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens",
-)  # fmt: skip
+LABELS = {"prompt_tokens": "Tokens in", "completion_tokens": "Tokens out"}
+
+
+def _count(name: str) -> Callable[[UsageSummary], str]:
+    """A count as the lists write it, grouped by thousands."""
+
+    @admin.display(description=LABELS.get(name, name.replace("_", " ").capitalize()))
+    def shown(row: UsageSummary) -> str:
+        return display.number(getattr(row, name))
+
+    return shown
+
+
+REQUESTS: tuple[Any, ...] = tuple(map(_count, (
+    "requests", "completed", "failed", "cancelled", "lost", "unpriced", "estimated", "adjustments",
+)))  # fmt: skip
+TOKENS: tuple[Any, ...] = tuple(map(_count, (
+    "prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens",
+)))  # fmt: skip
 
 
 @admin.register(UsageSummary)
@@ -32,12 +48,13 @@ class UsageSummaryAdmin(PagedAdmin):
     )
     fieldsets = (
         (None, {"fields": ("period", "tenant", "app", "branch", "user", "api_key", "provider", "model")}),
-        ("Requests", {"fields": COUNTS[:8]}),
-        ("Usage", {"fields": (*COUNTS[8:], "money", "guessed")}),
+        ("Requests", {"fields": REQUESTS}),
+        ("Usage", {"fields": (*TOKENS, "money", "guessed")}),
         ("Record", {"fields": ("id",)}),
     )
     readonly_fields = (
-        "period", "tenant", "app", "branch", "user", "api_key", "provider", "model", "money", "guessed", "id", *COUNTS,
+        "period", "tenant", "app", "branch", "user", "api_key", "provider", "model", "money", "guessed", "id",
+        *REQUESTS, *TOKENS,
     )  # fmt: skip
     empty_help = (
         "Nothing is summed up yet. The roll-up runs with the worker; the command: manage.py usage_rollup --once."

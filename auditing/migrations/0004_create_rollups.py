@@ -162,8 +162,8 @@ class Migration(migrations.Migration):
                 ("model", models.CharField(max_length=265)),
             ],
             options={
-                "verbose_name": "usage of a month",
-                "verbose_name_plural": "usage by month",
+                "verbose_name": "summary",
+                "verbose_name_plural": "summaries",
                 "db_table_comment": "Usage of a local month",
                 "abstract": False,
                 "default_permissions": ("view",),

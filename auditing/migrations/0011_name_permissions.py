@@ -33,8 +33,8 @@ class Migration(migrations.Migration):
             options={
                 "default_permissions": ("view",),
                 "permissions": [("close_usagesummary", "Can close and reopen months")],
-                "verbose_name": "usage of a month",
-                "verbose_name_plural": "usage by month",
+                "verbose_name": "summary",
+                "verbose_name_plural": "summaries",
             },
         ),
     ]

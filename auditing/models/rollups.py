@@ -133,8 +133,8 @@ class UsageSummary(RollUp):
 
     class Meta(RollUp.Meta):
         db_table_comment = "Usage of a local month"
-        verbose_name = "usage of a month"
-        verbose_name_plural = "usage by month"
+        verbose_name = "summary"
+        verbose_name_plural = "summaries"
         permissions = [("close_usagesummary", "Can close and reopen months")]
         indexes = [models.Index(fields=["tenant_id", "month"], name="usagesummary_tenant_idx")]
 

@@ -93,11 +93,11 @@ def seconds_between(start: datetime, end: datetime) -> float:
 
 
 def duration(seconds: float) -> str:
-    """As people say it, in the largest unit that it is whole or nearly so in: 0.02 s, 5 s, 3 min, 1 h, 1 d."""
+    """As people say it, in the largest unit that it is whole or nearly so in: 20 ms, 5 s, 3 min, 1 h, 1 d."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size or seconds == size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s" if seconds >= 0.0005 else "0 s"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
 def register() -> None:

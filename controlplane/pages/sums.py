@@ -60,6 +60,9 @@ def requests_url(tenant: Tenant | None, start: datetime, end: datetime, /, **mat
 
 
 def change(value: int | Decimal, before: int | Decimal) -> str:
+    """In percent, or how many times as much where that says more. Nothing before: empty."""
+    if before > 0 and value >= 10 * before:
+        return f"{value / before:,.0f} times"
     return f"{(value - before) * 100 / before:+.1f} %" if before else ""
 
 

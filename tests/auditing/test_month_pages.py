@@ -63,6 +63,7 @@ def test_a_month_is_closed_with_a_reason_and_opened_again(closer, acme):
     rolled_up()
     asked = closer.get(reverse(CLOSE), {"tenant": str(acme.pk), "month": "2026-03"})
     assert asked.context["in_the_way"] == []
+    assert "accept_unpriced" not in asked.content.decode()  # every request of it has a cost
     assert "Nothing stands in the way." in asked.content.decode()
     assert Page(asked).faults == []
 
@@ -88,6 +89,7 @@ def test_what_stands_in_the_way_is_shown_before_and_said_after(closer, acme):
 
     asked = closer.get(reverse(CLOSE), {"tenant": str(acme.pk), "month": "2026-03"})
     assert len(asked.context["in_the_way"]) == 1
+    assert "accept_unpriced" in asked.content.decode()
     refused = decide(closer, CLOSE, acme, reason="invoiced")
 
     assert refused.status_code == 422

@@ -21,6 +21,15 @@ PAGES = {
     "months": f"{MONTHS}?tenant=nordlys-klinikk",
     "letters": "/admin/cp_auditing/deadletter/",
 }
+LAYOUT = """() => {
+  const form = document.querySelector(".cp-confirm"), row = form.querySelector(".submit-row");
+  const inside = form.getBoundingClientRect(), last = row.getBoundingClientRect();
+  return {
+    inside: last.left > inside.left && last.right < inside.right && last.bottom < inside.bottom,
+    below: [...form.querySelectorAll("input:not([type=checkbox]) ~ .help, select ~ .help")].every((help) =>
+      help.getBoundingClientRect().top >= help.parentElement.querySelector("input, select").getBoundingClientRect().bottom),
+  };
+}"""
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1440, "light")])
@@ -44,6 +53,24 @@ def test_the_page_before_a_month_is_closed_is_whole(open_page):
     assert watched.problems(path) == []
     assert barriers(page) == []
     assert page.is_visible("text=This stands in the way:")
+    assert page.evaluate(LAYOUT) == {"inside": True, "below": True}
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_a_form_keeps_its_buttons_inside_and_its_help_below_the_fields(open_page, width):
+    page = open_page(width)
+    page.goto(PAGES["hold"])
+
+    assert page.evaluate(LAYOUT) == {"inside": True, "below": True}
+
+
+def test_the_menu_shows_where_one_is_however_far_down(open_page):
+    page = open_page(1440, height=600)
+    page.goto(MONTHS)
+
+    entry = page.locator(".cp-side [aria-current]").bounding_box()
+    assert 0 <= entry["y"] <= 600 - entry["height"]
+    assert page.evaluate("scrollY") == 0
 
 
 def test_without_script_events_unfold_and_a_verification_is_asked_for(open_page):

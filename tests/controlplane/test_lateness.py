@@ -105,7 +105,7 @@ def test_the_page_shows_what_is_late_and_what_fails(client, one_duty):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.0213, "0.0213 s"), (5, "5 s"), (60, "1 min"), (90, "90 s"), (3600, "1 h"), (86_400, "1 d")],
+    [(0, "0 ms"), (0.0213, "21 ms"), (5, "5 s"), (60, "1 min"), (90, "90 s"), (3600, "1 h"), (86_400, "1 d")],
 )
 def test_a_duration_is_written_as_people_say_it(seconds, text):
     assert duration(seconds) == text

@@ -1,6 +1,9 @@
 // Every page: copy buttons, "/" to the search box, and menus that close as menus do. All of it is comfort.
 const menus = ".cp-filter[open], .cp-user[open], .cp-drawer[open]";
 
+// The menu is longer than the screen: where one is in it shall be seen.
+document.querySelector(".cp-side [aria-current]")?.scrollIntoView({ block: "nearest" });
+
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll(menus)) {
     if (!menu.contains(event.target)) menu.open = false;
