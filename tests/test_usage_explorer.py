@@ -155,7 +155,7 @@ def test_the_span_before_stands_beside_it(operator, traffic):
 
 @pytest.mark.parametrize(
     ("value", "before", "text"),
-    [(90, 100, "-10.0 %"), (999, 100, "+899.0 %"), (30_089, 89, "338 times"), (5, 0, ""), (Decimal("-1"), Decimal(2), "-150.0 %")],
+    [(90, 100, "-10.0 %"), (999, 100, "+899.0 %"), (30_089, 89, "338 times"), (5, 0, ""), (Decimal(-1), Decimal(2), "-150.0 %")],
 )  # fmt: skip
 def test_a_change_is_told_in_percent_or_in_times(value, before, text):
     assert change(value, before) == text
