@@ -59,8 +59,9 @@ BEGIN
     reason_ := coalesce(said ->> 'reason', '');
     label := coalesce(whole ->> 'name', whole ->> 'slug', whole ->> 'email', whole ->> 'alias', whole ->> 'key', whole ->> 'kid', '');
     told := concat_ws(' ', id_, label, reason_, was, is_);
-    IF octet_length(told) > 8192 OR secret <> '{}' OR told ~*
-        'cpk_|cpr_|private.?key|bearer|basic|sk-|eyJ|AKIA|ASIA|AIza|gh[pousr]_|://|passw|secret|token|api_?key|credential|authorization|cookie'
+    IF octet_length(told) > 8192 OR TG_ARGV[0] <> '{}' OR lower(told COLLATE "C") LIKE ANY (  -- words take a quarter of a regex
+        '{%cpk_%,%cpr_%,%private%,%bearer%,%basic%,%sk-%,%eyj%,%akia%,%asia%,%aiza%,%ghp_%,%gho_%,%ghu_%,%ghs_%,%ghr_%,%://%,%passw%,'
+        '%secret%,%token%,%api_key%,%apikey%,%credential%,%authorization%,%cookie%}')
     THEN
         was := cp_audit_values(was, secret);
         is_ := cp_audit_values(is_, secret);
