@@ -102,7 +102,7 @@ def _cursor(direction: str, id: UUID, digest: str) -> str:
 def _read(cursor: str, expected: str) -> tuple[bool, UUID]:
     try:
         direction, id, digest = signing.loads(cursor, salt="auditing.page")
-    except signing.BadSignature:
+    except (signing.BadSignature, UnicodeEncodeError):
         raise InvalidCursor from None
     if digest != expected:
         raise InvalidCursor

@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from auditing.directory import OpenDirectory, TenantFacts
 from auditing.errors import AuditUnavailable
 from auditing.models import DeadLetter, InferenceRequest
 from controlplane.core.ids import now, uuid7, uuid7_of
@@ -503,3 +504,17 @@ def test_whatever_comes_every_row_is_accounted_for(acme, row, plan, batch_size):
         assert len(result.rejections) == result.rejected
         assert DeadLetter.objects.count() <= result.rejected
         transaction.set_rollback(True)
+
+
+def test_a_tenant_whose_time_zone_nobody_knows_is_named(settings, acme, row):
+    class Directory(OpenDirectory):
+        def tenants(self, ids):
+            return {id: TenantFacts(id, time_zone="Mars/Phobos") for id in ids}
+
+    settings.CONTROLPLANE = {**settings.CONTROLPLANE, "AUDIT_DIRECTORY": Directory()}
+
+    result = requests.ingest([row()])
+
+    assert counts(result) == (0, 0, 1)
+    [why] = result.rejections
+    assert (why.code, why.field) == ("unknown_time_zone", "tenant_id")

@@ -118,6 +118,7 @@ def cursor():
     [
         lambda text: text[:-1], lambda text: text + "x", lambda text: text[1:], lambda text: text.replace(":", ""),
         lambda text: "x" + text[1:], lambda text: text.swapcase(), lambda text: "no cursor", lambda text: "日本:語",
+        lambda text: "\udcff:x:y",
         lambda text: "\x00", lambda text: ":" * 50, lambda text: signing.dumps(["<", uuid7().hex, "x"]),
         lambda text: signing.dumps(["<", uuid7().hex, "x"], salt="auditing.page"),
     ],
