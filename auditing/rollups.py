@@ -174,10 +174,7 @@ def _sum(name: str, mine: sql.Composable, theirs: sql.Composable) -> sql.Compose
 
 
 # A row that came into a closed month past all that books, by hand, must not stop the roll-up: reconciliation finds it.
-_OPEN = sql.SQL(
-    "(date_trunc('month', {0}::timestamp) >= now() - interval '30 days' "
-    "OR NOT cp_month_closed(tenant_id, date_trunc('month', {0}::timestamp)::date))"
-)
+_OPEN = sql.SQL("(tenant_id, date_trunc('month', {0}::timestamp)::date) NOT IN (SELECT tenant_id, month FROM closed)")
 _UPSERT = sql.SQL(
     "INSERT INTO {table} (id, {columns}) SELECT id, {columns} FROM ({grouped}) found WHERE {open} ORDER BY id "
     "ON CONFLICT (id) DO UPDATE SET {sums}"
@@ -189,6 +186,11 @@ _ADD = sql.SQL("""
             status, pricing_status, adjusts, reason_code, prompt_tokens, completion_tokens, cached_tokens,
             cache_write_tokens, reasoning_tokens, cost, CASE WHEN adjusts IS NOT NULL THEN metadata END AS metadata, {ready}
         FROM cp_auditing_inferencerequest WHERE xid >= %(low)s AND xid < %(high)s
+    ), touched AS MATERIALIZED (  -- so that a month is looked up once, and not for each of its requests
+        SELECT DISTINCT tenant_id, date_trunc('month', local_date::timestamp)::date AS month FROM delta
+        WHERE date_trunc('month', local_date::timestamp) < now() - interval '30 days'
+    ), closed AS MATERIALIZED (
+        SELECT tenant_id, month FROM touched WHERE cp_month_closed(tenant_id, month)
     ), hours AS ({hours}), days AS ({days}), months AS ({months})
     INSERT INTO cp_auditing_usagezone AS z (id, tenant_id, time_zone, first_on, last_on)
     SELECT cp_usage_id('epoch', cp_usage_digest(tenant_id, time_zone, '')), tenant_id, time_zone, min(local_date), max(local_date)
