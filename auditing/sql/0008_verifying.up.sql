@@ -50,6 +50,8 @@ LANGUAGE sql STABLE AS $$
     ), latest AS (
         SELECT encode(substring(c.hash FROM 1 FOR 16), 'hex')::uuid AS run
         FROM cp_auditing_auditseal c WHERE c.kind = 'checkpoint' ORDER BY c.seq DESC LIMIT 1
+    ), hidden AS (  -- a tenant sees its own seals, and no checkpoint: it cannot say of any that it is missing
+        SELECT row_security_active('cp_auditing_auditseal') AND pg_has_role(current_user, 'cp_tenant', 'USAGE') AS all
     )
     SELECT 'checkpoint_mismatch', c.log, c.tenant_id, c.month, c.seq, NULL::uuid, NULL::uuid,
            CASE WHEN coalesce(r.n, 0) <> c.n
@@ -63,6 +65,7 @@ LANGUAGE sql STABLE AS $$
            format('Seal %s is under no checkpoint.', s.seq)
     FROM cp_auditing_auditseal s
     WHERE s.kind <> 'checkpoint' AND (tenant IS NULL OR s.tenant_id = tenant)
+      AND NOT (SELECT hidden.all FROM hidden)
       AND NOT EXISTS (SELECT FROM checkpoints c WHERE c.run = s.run)
       AND (s.kind = 'rows' OR s.run <> coalesce((SELECT run FROM latest), '00000000-0000-0000-0000-000000000000'))
 $$;

@@ -17,6 +17,7 @@ from auditing.verifying import verify
 from auditing.windows import id_bounds
 from controlplane.core import partitions
 from controlplane.core.ids import PLATFORM, now, uuid7_at
+from tenants.scope import tenant_scope
 from tests.auditing.tampering import execute, forge_chain, rebuild_everything, seal_all, tamper, unguarded
 from tests.factories import AuditLogFactory, InferenceRequestFactory, RetentionRecordFactory, UsageSummaryFactory
 
@@ -685,3 +686,16 @@ def test_a_month_of_many_seals_of_one_run_is_matched_by_id():
     tamper("UPDATE cp_auditing_inferencerequest SET id = %s WHERE id = %s", uuid7_at(at), rows[2400].pk)
 
     assert {found.seq for found in verify().findings if found.seq} in ({2, 3}, {1, 2, 3})
+
+
+def test_a_tenant_in_its_scope_verifies_its_own_rows_and_misses_no_checkpoint_that_it_cannot_see(sealed):
+    with tenant_scope(GLOBEX):
+        untouched = verify(tenant=GLOBEX)
+        asked = in_sql("auditlog", GLOBEX)
+    tamper("UPDATE cp_auditing_auditlog SET action = 'forged' WHERE id = %s", rows_of("auditlog", GLOBEX)[0].pk)
+    with tenant_scope(GLOBEX):
+        tampered = verify(tenant=GLOBEX)
+
+    assert (untouched.findings, untouched.rows, untouched.seals) == ([], 4, 2)
+    assert asked == []
+    assert kinds(tampered) == ["root_mismatch"]
