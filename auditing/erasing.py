@@ -9,6 +9,7 @@ from django.db import connections
 
 from auditing.adjusting import read_reason
 from auditing.context import audit_context
+from auditing.errors import InvalidRow
 from auditing.keeping import Kind, refuse_held, turn, write
 from auditing.models.logs import id_of
 from controlplane.core.conf import conf
@@ -55,8 +56,13 @@ def erase(actor: str, *, tenant: object = None, reason: str, by: object) -> Eras
     """Set address, browser and name to NULL in the audit rows of an actor (its id), and the salt that could prove them.
 
     tenant: in its rows alone. 5,000 rows in a transaction, each with a record and an event, so an interrupted one goes on where
-    it stopped. Raises LegalHold, before anything is changed, where a tenant concerned is held; ReasonRequired.
+    it stopped. Raises LegalHold, before anything is changed, where a tenant concerned is held; ReasonRequired; InvalidRow for
+    the empty id, which rows of nobody have.
     """
+    if not actor.strip():
+        raise InvalidRow(
+            message="An actor is needed: the empty id is that of rows whose actor has none. Give the id of one."
+        )
     why, found = read_reason(reason), Erased(0, 0)
     until = lower_bound(now())  # who erases itself writes further rows by that
     with audit_context(actor=by), connections[conf.DATABASE].cursor() as cursor:

@@ -628,6 +628,16 @@ def test_what_is_personal_of_an_actor_is_erased_and_the_rows_still_verify(transa
     assert retention.erase("kim", reason="again", by="lee").rows == 0
 
 
+@pytest.mark.parametrize("actor", ["", " "])
+def test_nobody_is_no_actor_to_erase(transactional_db, actor):
+    row = erasable(actor_id=actor)
+
+    with pytest.raises(InvalidRow, match="Give the id of one"):
+        retention.erase(actor, reason="a variable that was not set", by="lee")
+
+    assert personal(row)[2] == "Kim"
+
+
 def test_who_erases_itself_is_done_at_some_time(transactional_db):
     row = erasable()
 
