@@ -51,12 +51,12 @@ BEGIN
 END $$;
 
 -- A month that is over for three days begins more than 30 days ago, its last day is more than two days ago: the rows that the
--- roll-up writes all the time are not looked at.
-CREATE TRIGGER cp_closed_month BEFORE INSERT ON cp_auditing_usagesummary FOR EACH ROW
+-- roll-up writes all the time are not looked at. A row of an open month cannot be moved into a closed one either.
+CREATE TRIGGER cp_closed_month BEFORE INSERT OR UPDATE OF month, tenant_id ON cp_auditing_usagesummary FOR EACH ROW
     WHEN (NEW.month < (now() - interval '30 days')::date) EXECUTE FUNCTION cp_refuse_closed_month('month');
 CREATE TRIGGER cp_closed_month_change BEFORE UPDATE OR DELETE ON cp_auditing_usagesummary FOR EACH ROW
     WHEN (OLD.month < (now() - interval '30 days')::date) EXECUTE FUNCTION cp_refuse_closed_month('month');
-CREATE TRIGGER cp_closed_month BEFORE INSERT ON cp_auditing_usageday FOR EACH ROW
+CREATE TRIGGER cp_closed_month BEFORE INSERT OR UPDATE OF day, tenant_id ON cp_auditing_usageday FOR EACH ROW
     WHEN (NEW.day < (now() - interval '2 days')::date) EXECUTE FUNCTION cp_refuse_closed_month('day');
 CREATE TRIGGER cp_closed_month_change BEFORE UPDATE OR DELETE ON cp_auditing_usageday FOR EACH ROW
     WHEN (OLD.day < (now() - interval '2 days')::date) EXECUTE FUNCTION cp_refuse_closed_month('day');

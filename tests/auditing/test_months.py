@@ -39,6 +39,7 @@ from tests.factories import (
     InFlightRequestFactory,
     RetentionRecordFactory,
     TenantFactory,
+    UsageDayFactory,
     UsageSummaryFactory,
 )
 from tests.races import behind, others_have_ended, together
@@ -814,6 +815,21 @@ def test_the_command_refuses_garbage_in_a_sentence(acme, arguments, codes, word)
 
     assert word in said
     assert code in codes
+
+
+def test_no_sum_of_an_open_month_moves_into_a_closed_one(acme, globex):
+    fact_of(acme)
+    rolled_up()
+    close(acme)
+    month = UsageSummaryFactory(tenant_id=globex.pk, month=now().date().replace(day=1))
+    day = UsageDayFactory(tenant_id=globex.pk, day=now().date())
+
+    for model, row, moved in (
+        (UsageSummary, month, {"tenant_id": acme.pk, "month": MARCH}),
+        (UsageDay, day, {"tenant_id": acme.pk, "day": INSIDE.date()}),
+    ):
+        with pytest.raises(IntegrityError, match="is closed"):
+            model.objects.filter(pk=row.pk).update(**moved)
 
 
 def test_the_database_names_the_rule_of_closed_months(acme):
