@@ -66,8 +66,9 @@ def test_a_form_keeps_its_buttons_inside_and_its_help_below_the_fields(open_page
 
 def test_the_menu_shows_where_one_is_however_far_down(open_page):
     page = open_page(1440, height=600)
-    page.goto(MONTHS)
+    page.goto(PAGES["timeline"])
 
+    page.goto(PAGES["letters"])
     entry = page.locator(".cp-side [aria-current]").bounding_box()
     assert 0 <= entry["y"] <= 600 - entry["height"]
     assert page.evaluate("scrollY") == 0

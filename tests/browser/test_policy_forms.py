@@ -41,8 +41,7 @@ def seen(page, name, width, scheme):
     return found + [f"{name}: {sentence}" for sentence in (barriers(page) if width != 768 else ())]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (768, "light"), (1440, "light")])
 def test_the_pages_of_a_policy_are_whole_and_accessible(written, open_page, width, scheme):
     page = open_page(width, scheme)
     watched = Watched(page)

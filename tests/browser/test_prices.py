@@ -55,8 +55,7 @@ def upload(page, path):
     page.wait_for_url("**/draft/")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (768, "light"), (1440, "light")])
 def test_pages_around_prices_are_whole_and_accessible(priced, files, open_page, width, scheme):
     page = open_page(width, scheme)
     upload(page, files / "second.json")

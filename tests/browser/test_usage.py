@@ -6,6 +6,11 @@ import pytest
 
 from tests.browser.test_pages import Watched
 
+CUT_OFF = """(card) => {
+  const edge = card.getBoundingClientRect().right;
+  const texts = [...card.querySelectorAll("*")].filter((part) => part.children.length === 0 && part.textContent.trim());
+  return texts.filter((part) => part.getBoundingClientRect().right > edge).map((part) => part.textContent);
+}"""
 QUESTIONS = [
     "/admin/usage/?by=tenant&then=model&measure=requests&window=7d",
     "/admin/usage/?by=api_key&window=90d",
@@ -20,6 +25,16 @@ def test_every_kind_of_answer_is_whole(open_page, width, scheme):
     watched = Watched(open_page(width, scheme))
 
     assert [problem for path in QUESTIONS for problem in watched.problems(path)] == []
+
+
+def test_on_a_phone_the_cards_of_the_dashboard_say_all_and_lead_on(open_page):
+    page = open_page(360, "dark")
+    page.goto("/admin/")
+
+    for title in ("Budgets past 80 %", "Seals", "Worker duties"):
+        card = page.locator(".cp-card", has=page.get_by_role("heading", name=title)).last
+        assert card.locator("a", has_text="Open list").count() == 1
+        assert card.evaluate(CUT_OFF) == []
 
 
 def test_a_question_is_asked_and_followed_to_its_requests_without_script(open_page):

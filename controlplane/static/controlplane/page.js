@@ -2,7 +2,8 @@
 const menus = ".cp-filter[open], .cp-user[open], .cp-drawer[open]";
 
 // The menu is longer than the screen: where one is in it shall be seen.
-document.querySelector(".cp-side [aria-current]")?.scrollIntoView({ block: "nearest" });
+const here = document.querySelector(".cp-side [aria-current]"), side = here?.closest(".cp-side");
+if (here) side.scrollTop += Math.max(0, here.getBoundingClientRect().bottom - side.getBoundingClientRect().bottom + 24);
 
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll(menus)) {
