@@ -100,6 +100,8 @@ def reopen_page(modeladmin: Any, request: HttpRequest) -> HttpResponse:
 def _decide(modeladmin: Any, request: HttpRequest, *, closing: bool) -> HttpResponse:
     if not modeladmin.has_close_permission(request):
         raise PermissionDenied
+    if request.method == "GET" and not request.GET:  # an address without its question: choose a month first
+        return HttpResponseRedirect(reverse(f"admin:{LIST}"))
     tenant, month = _asked(request)
     line = next((each for each in _lines(tenant) if each.month == month), None)
     form = (CloseForm if closing else ReopenForm)(request.POST if request.method == "POST" else None)
