@@ -62,11 +62,10 @@ CREATE TABLE cp_auditing_inferencerequest (
 COMMENT ON TABLE cp_auditing_inferencerequest IS 'One finished call of a model: its usage, cost and outcome. Append-only.';
 
 CREATE INDEX inferencerequest_tenant_idx ON cp_auditing_inferencerequest (tenant_id, id);
--- An app and a key are of one tenant, a user of few: their ids alone find their rows, named with a tenant or not, in less room.
-CREATE INDEX inferencerequest_app_idx ON cp_auditing_inferencerequest (app_id, id) WHERE app_id IS NOT NULL;
-CREATE INDEX inferencerequest_key_idx ON cp_auditing_inferencerequest (api_key_id, id) WHERE api_key_id IS NOT NULL;
+CREATE INDEX inferencerequest_app_idx ON cp_auditing_inferencerequest (tenant_id, app_id, id);
+CREATE INDEX inferencerequest_key_idx ON cp_auditing_inferencerequest (tenant_id, api_key_id, id);
 CREATE INDEX inferencerequest_xid_idx ON cp_auditing_inferencerequest (xid);
-CREATE INDEX inferencerequest_user_idx ON cp_auditing_inferencerequest (user_id, id) WHERE user_id IS NOT NULL;
+CREATE INDEX inferencerequest_user_idx ON cp_auditing_inferencerequest (tenant_id, user_id, id) WHERE user_id IS NOT NULL;
 CREATE INDEX inferencerequest_adjusts_idx ON cp_auditing_inferencerequest (adjusts) WHERE adjusts IS NOT NULL;
 CREATE INDEX inferencerequest_unpriced_idx ON cp_auditing_inferencerequest (tenant_id, id) WHERE pricing_status = 'unpriced';
 
