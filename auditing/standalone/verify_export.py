@@ -252,9 +252,6 @@ def milliseconds(text: str) -> int:
     return int(microseconds(text)) // 1000
 
 
-csv.field_size_limit(2**30)
-
-
 # ---------------------------------------------------------------- files
 
 
@@ -557,6 +554,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--anchors", metavar="FILE", help="signed notes that were kept elsewhere")
     parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
     given = parser.parse_args(arguments)
+    csv.field_size_limit(2**30)  # set here, for an importer has limits of its own
     try:
         report = verify(given.folder, given.anchors)
     except Unreadable as error:
