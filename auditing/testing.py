@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,9 +11,10 @@ from unittest import mock
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.operations import BaseDatabaseOperations
+from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
-GUARDS = ("cp_append_only", "cp_no_truncate")
+GUARDS = ("cp_no_truncate",)
 _TEST_DATABASE = "test_"
 _flush = BaseDatabaseOperations.execute_sql_flush
 
@@ -38,31 +40,50 @@ def _execute_sql_flush(operations: Any, sql_list: Collection[str]) -> None:
     if connection.vendor != "postgresql" or not str(connection.settings_dict["NAME"]).startswith(_TEST_DATABASE):
         _flush(operations, sql_list)
         return
-    with transaction.atomic(using=connection.alias):
-        guards = _guards(connection)
-        _switch(connection, guards, "DISABLE")
-        _flush(operations, sql_list)
-        _switch(connection, guards, "ENABLE ALWAYS")
+    tables = [table for statement in sql_list for table in _QUOTED.findall(statement)]
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        while filled := _filled(cursor, tables):  # again, for what watched tables say of being emptied
+            guards = _guards(cursor, filled)
+            _switch(cursor, guards, "DISABLE")
+            cursor.execute(sql.SQL("TRUNCATE {} CASCADE").format(sql.SQL(", ").join(map(sql.Identifier, filled))))
+            _switch(cursor, guards, "ENABLE ALWAYS")
 
 
-def _guards(connection: BaseDatabaseWrapper) -> list[tuple[str, str, str]]:
-    """Schema, table and name of each guard. Those that partitions inherited follow their parent's."""
-    with connection.cursor() as cursor:
+_QUOTED = re.compile('"([^"]+)"')
+
+
+def _filled(cursor: CursorWrapper, tables: list[str]) -> list[str]:
+    """Those that have rows, of a partitioned table its partitions: to empty what is empty takes as long as all the rest."""
+    cursor.execute(
+        "SELECT DISTINCT c.relname::text FROM unnest(%s::text[]) t(name), pg_partition_tree(to_regclass(t.name)) p "
+        "JOIN pg_class c ON c.oid = p.relid WHERE p.isleaf ORDER BY 1",
+        [[f'public."{table}"' for table in tables]],
+    )
+    leaves = [name for (name,) in cursor.fetchall()]
+    looks = [
+        sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(sql.Literal(leaf), sql.Identifier(leaf))
+        for leaf in leaves
+    ]
+    cursor.execute(sql.SQL(" UNION ALL ").join(looks))
+    return [name for (name,) in cursor.fetchall()]
+
+
+def _guards(cursor: CursorWrapper, filled: list[str]) -> list[tuple[str, str, str]]:
+    """Schema, table and name of each guard of these partitions, and of all tables that are none, which others may empty."""
+    cursor.execute(
+        "SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE t.tgname = ANY (%s) AND t.tgparentid = 0 AND (NOT c.relispartition OR c.relname = ANY (%s)) ORDER BY 1, 2, 3",
+        [list(GUARDS), filled],
+    )
+    found: list[tuple[str, str, str]] = cursor.fetchall()
+    return found
+
+
+def _switch(cursor: CursorWrapper, guards: list[tuple[str, str, str]], how: str) -> None:
+    for schema, table, name in guards:
         cursor.execute(
-            "SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE t.tgname = ANY (%s) AND t.tgparentid = 0 ORDER BY 1, 2, 3",
-            [list(GUARDS)],
-        )
-        found: list[tuple[str, str, str]] = cursor.fetchall()
-        return found
-
-
-def _switch(connection: BaseDatabaseWrapper, guards: list[tuple[str, str, str]], how: str) -> None:
-    with connection.cursor() as cursor:
-        for schema, table, name in guards:
-            cursor.execute(
-                sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(
-                    sql.Identifier(schema, table), sql.SQL(how), sql.Identifier(name)
-                )
+            sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(
+                sql.Identifier(schema, table), sql.SQL(how), sql.Identifier(name)
             )
+        )
