@@ -55,8 +55,9 @@ _QUOTED = re.compile('"([^"]+)"')
 def _filled(cursor: CursorWrapper, tables: list[str]) -> list[str]:
     """Those that have rows, of a partitioned table its partitions: to empty what is empty takes as long as all the rest."""
     cursor.execute(
-        "SELECT DISTINCT c.relname::text FROM unnest(%s::text[]) t(name), pg_partition_tree(to_regclass(t.name)) p "
-        "JOIN pg_class c ON c.oid = p.relid WHERE p.isleaf ORDER BY 1",
+        "SELECT DISTINCT coalesce(l.relname, t.relname)::text FROM unnest(%s::text[]) n(name) "
+        "JOIN pg_class t ON t.oid = to_regclass(n.name) LEFT JOIN pg_partition_tree(t.oid) p ON p.isleaf "
+        "LEFT JOIN pg_class l ON l.oid = p.relid WHERE t.relkind <> 'p' OR p.isleaf ORDER BY 1",
         [[f'public."{table}"' for table in tables]],
     )
     leaves = [name for (name,) in cursor.fetchall()]
