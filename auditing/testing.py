@@ -40,7 +40,7 @@ def _execute_sql_flush(operations: Any, sql_list: Collection[str]) -> None:
     if connection.vendor != "postgresql" or not str(connection.settings_dict["NAME"]).startswith(_TEST_DATABASE):
         _flush(operations, sql_list)
         return
-    tables = [table for statement in sql_list for table in _QUOTED.findall(statement)]
+    tables = [table for statement in sql_list for table in _QUOTED.findall(statement) if table not in _MADE_AGAIN]
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         while filled := _filled(cursor, tables):  # again, for what watched tables say of being emptied
             guards = _guards(cursor, filled)
@@ -49,6 +49,8 @@ def _execute_sql_flush(operations: Any, sql_list: Collection[str]) -> None:
             _switch(cursor, guards, "ENABLE ALWAYS")
 
 
+# After a flush Django makes them as they were.
+_MADE_AGAIN = ("django_content_type", "auth_permission")
 _QUOTED = re.compile('"([^"]+)"')
 
 
