@@ -15,6 +15,7 @@ from django.urls import reverse
 from auditing.models import InferenceRequest
 from controlplane.core.ids import now
 from policies.models import Policy, PolicyVersion
+from tenants.models import Tenant
 from tests.admin_rows import Page
 from tests.policies.world import make_models
 
@@ -65,6 +66,11 @@ def run(client, **changes):
 def refused(answer):
     assert answer.status_code == 422
     return {name: " ".join(errors) for name, errors in answer.context["form"].errors.items()}
+
+
+def where_it_is_noon():
+    """A zone in which the day began hours ago, whenever the test runs."""
+    return f"Etc/GMT{now().hour - 12:+d}" if now().hour != 12 else "Etc/GMT"
 
 
 def test_the_page_begins_with_the_policy_as_it_is(operator, world):
@@ -152,6 +158,7 @@ def test_a_new_policy_and_a_disabled_one_are_tried_as_well(operator, world):
 
 
 def test_a_limit_that_begins_before_the_sample_is_partial_and_a_new_counter_is_told(operator, world):
+    Tenant.objects.filter(pk=world.tenant.pk).update(time_zone=where_it_is_noon())
     recorded(world, ["openai/gpt-4o"])
     config = {"limits": [{"metric": "requests", "window": "1d", "limit": 1}]}
 
