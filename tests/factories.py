@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import factory
+from django.db import transaction
 
 from auditing.models import (
     AuditLog,
@@ -26,6 +27,19 @@ from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, PriceIm
 from controlplane.core.ids import now, uuid7, uuid7_at
 from controlplane.core.models import WorkerDuty
 from policies.models import LimitAlert, LimitBucket, Policy, PolicyEpoch, PolicyVersion, Reservation
+from storage_meta.models import (
+    Bucket,
+    HookExecution,
+    PendingBlob,
+    StorageAudit,
+    StorageEvent,
+    StorageHook,
+    StorageObject,
+    StorageQuota,
+    StorageUsage,
+    StorageVersion,
+)
+from storage_meta.models.objects import CONTENT
 from tenants import tokens
 from tenants.models import (
     APIKey,
@@ -499,3 +513,149 @@ class ReservationFactory(Factory):
     policy_versions = factory.LazyFunction(list)
     reserved_at = factory.LazyFunction(now)
     expires_at = factory.LazyAttribute(lambda row: row.reserved_at + timedelta(minutes=15))
+
+
+# ---------------------------------------------------------------- storage_meta
+
+
+class BucketFactory(Factory):
+    class Meta:
+        model = Bucket
+
+    tenant = factory.SubFactory(TenantFactory)
+    name = factory.Sequence(lambda n: f"bucket-{n}")
+    versioning = Bucket.Versioning.ENABLED
+
+
+class StorageObjectFactory(Factory):
+    """A key of 3 bytes with its one version. Rows alone: neither blob nor access log nor events."""
+
+    class Meta:
+        model = StorageObject
+
+    bucket = factory.SubFactory(BucketFactory)
+    tenant = factory.LazyAttribute(lambda head: head.bucket.tenant)
+    object_key = factory.Sequence(lambda n: f"reports/{n}.txt")
+    size = 3
+    content_type = "text/plain"
+    storage_backend = "elsewhere"
+    current_version_id = factory.LazyFunction(uuid7)
+    next_seq = 2
+    change_seq = 1
+    last_modified = factory.LazyFunction(now)
+
+    @classmethod
+    def _create(cls, model_class, *args, **kwargs):
+        with transaction.atomic():
+            head = super()._create(model_class, *args, **kwargs)
+            content = {name: getattr(head, name) for name in CONTENT}
+            StorageVersion.objects.create(
+                id=head.current_version_id,
+                tenant_id=head.tenant_id,
+                object=head,
+                bucket_id=head.bucket_id,
+                seq=head.next_seq - 1,
+                is_delete_marker=head.is_delete_marker,
+                **content,
+            )
+        return head
+
+
+class StorageVersionFactory(Factory):
+    """A newer version of its object, which its head then points at."""
+
+    class Meta:
+        model = StorageVersion
+
+    object = factory.SubFactory(StorageObjectFactory)
+    tenant = factory.LazyAttribute(lambda version: version.object.tenant)
+    bucket = factory.LazyAttribute(lambda version: version.object.bucket)
+    seq = factory.LazyAttribute(lambda version: version.object.next_seq)
+    size = 3
+    content_type = "text/plain"
+    storage_backend = "elsewhere"
+
+    @classmethod
+    def _create(cls, model_class, *args, **kwargs):
+        with transaction.atomic():
+            version = super()._create(model_class, *args, **kwargs)
+            head = version.object
+            content = {name: getattr(version, name) for name in (*CONTENT, "is_delete_marker")}
+            for name, value in {**content, "next_seq": version.seq + 1, "current_version": version}.items():
+                setattr(head, name, value)
+            head.save()
+        return version
+
+
+class StorageAuditFactory(Factory):
+    class Meta:
+        model = StorageAudit
+
+    id = factory.LazyAttribute(lambda row: uuid7_at(row.created_at))
+    created_at = factory.LazyFunction(now)
+    tenant_id = factory.LazyFunction(uuid7)
+    action = "s3:PutObject"
+    record_type = StorageAudit.RecordType.CREATE
+    bucket = "docs"
+    object_key = "reports/1.txt"
+    actor_type = "system"
+
+
+class StorageHookFactory(Factory):
+    class Meta:
+        model = StorageHook
+
+    tenant = factory.SubFactory(TenantFactory)
+    name = factory.Sequence(lambda n: f"hook-{n}")
+    url = "https://hooks.example.org/storage"
+    event_types = ["s3:*"]
+
+
+class StorageEventFactory(Factory):
+    class Meta:
+        model = StorageEvent
+
+    hook = factory.SubFactory(StorageHookFactory)
+    tenant = factory.LazyAttribute(lambda event: event.hook.tenant)
+    event_type = "s3:ObjectCreated:Put"
+    object_key = "reports/1.txt"
+    payload = factory.LazyFunction(dict)
+    next_attempt_at = factory.LazyFunction(now)
+
+
+class HookExecutionFactory(Factory):
+    class Meta:
+        model = HookExecution
+
+    tenant = factory.SubFactory(TenantFactory)
+    hook_name = "hook"
+    event_type = "s3:ObjectCreated:Put"
+    object_key = "reports/1.txt"
+    success = True
+
+
+class PendingBlobFactory(Factory):
+    class Meta:
+        model = PendingBlob
+
+    tenant_id = factory.LazyFunction(uuid7)
+    storage_backend = "objects"
+    blob_name = factory.LazyAttribute(lambda blob: f"{blob.tenant_id.hex}/2026/11/21/{uuid7().hex}")
+    reason = PendingBlob.Reason.UPLOAD
+    started_at = factory.LazyFunction(now)
+
+
+class StorageQuotaFactory(Factory):
+    class Meta:
+        model = StorageQuota
+
+    tenant = factory.SubFactory(TenantFactory)
+    max_bytes = 1024
+
+
+class StorageUsageFactory(Factory):
+    class Meta:
+        model = StorageUsage
+
+    tenant = factory.SubFactory(TenantFactory)
+    counted_at = factory.LazyFunction(now)

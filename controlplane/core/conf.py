@@ -112,6 +112,21 @@ class Conf:
     RESERVATION_TTL: int = 900
     """Seconds after which what a call holds of its limits is given back, if it was neither settled nor released."""
 
+    STORAGE_ALIAS: str = "objects"
+    """Alias in STORAGES for the bytes of buckets that name none."""
+
+    STORAGE_TRIGRAM: bool = False
+    """Whether objects are found by any part of their key: an index more, made and removed by `storage_verify`."""
+
+    STORAGE_HOOK_NETWORKS: tuple[str, ...] = ()
+    """Networks (CIDR) that hooks may reach beyond the public internet."""
+
+    STORAGE_HOOK_PORTS: tuple[int, ...] = (443, 8443)
+    """Ports that hooks may reach."""
+
+    STORAGE_HOOK_HTTP: bool = False
+    """Whether hooks may be plain http, for development."""
+
     SIGN_IN_FAILURES: int = 5
     """Failed sign-ins under one name, or from one address, after which no more are tried in SIGN_IN_WINDOW."""
 

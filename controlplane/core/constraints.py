@@ -15,6 +15,7 @@ class TenantForeignKey(BaseConstraint):
     fields: names on this model, tenant first, as ("tenant", "app"). to: label of the model pointed at. to_fields: as
     many names there, with a unique constraint over them. Rows with a NULL among their fields are not checked (MATCH
     SIMPLE). The foreign key fields themselves carry `db_constraint=False`: this constraint is the stronger one.
+    deferred: it is checked when the transaction ends, for two rows that point at each other.
     """
 
     default_violation_error_message = "This row belongs to another tenant. Choose one of the same tenant."
@@ -27,12 +28,13 @@ class TenantForeignKey(BaseConstraint):
         to: str,
         name: str,
         to_fields: Sequence[str] = ("tenant", "id"),
+        deferred: bool = False,
         violation_error_code: str | None = None,
         violation_error_message: str | None = None,
     ) -> None:
         if len(fields) != len(to_fields):
             raise ValueError(f"{name}: fields and to_fields differ in number.")
-        self.fields, self.to, self.to_fields = tuple(fields), to, tuple(to_fields)
+        self.fields, self.to, self.to_fields, self.deferred = tuple(fields), to, tuple(to_fields), deferred
         super().__init__(
             name=name, violation_error_code=violation_error_code, violation_error_message=violation_error_message
         )
@@ -42,11 +44,12 @@ class TenantForeignKey(BaseConstraint):
     ) -> str:
         target = model._meta.apps.get_model(self.to)
         quote = schema_editor.quote_name
-        return "CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}) DEFERRABLE INITIALLY IMMEDIATE".format(
+        return "CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}) DEFERRABLE INITIALLY {}".format(
             quote(self.name),
             ", ".join(quote(column) for column in _columns(model, self.fields)),
             quote(target._meta.db_table),
             ", ".join(quote(column) for column in _columns(target, self.to_fields)),
+            "DEFERRED" if self.deferred else "IMMEDIATE",
         )
 
     def create_sql(  # type: ignore[override]
@@ -84,6 +87,8 @@ class TenantForeignKey(BaseConstraint):
     def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         path, args, kwargs = super().deconstruct()
         kwargs |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
+        if self.deferred:
+            kwargs["deferred"] = True
         return path, tuple(args), kwargs
 
     def __eq__(self, other: object) -> bool:

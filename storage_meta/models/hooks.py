@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Self
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.urls import reverse
+
+from controlplane.core.constraints import TenantForeignKey
+from controlplane.core.fields import EncryptedTextField, created_at_field, id_field, updated_at_field
+from storage_meta import delivering, signing
+from storage_meta.models.bucket import Bucket
+from tenants.models import Tenant
+
+
+class StorageHookQuerySet(models.QuerySet["StorageHook"]):
+    def for_tenant(self, tenant: Tenant) -> Self:
+        return self.filter(tenant=tenant)
+
+    def enabled(self) -> Self:
+        return self.filter(enabled=True)
+
+
+class StorageHookManager(models.Manager.from_queryset(StorageHookQuerySet)):  # type: ignore[misc]
+    def register(
+        self,
+        *,
+        tenant: Tenant,
+        name: str,
+        url: str,
+        event_types: tuple[str, ...] = ("s3:*",),
+        bucket: Bucket | None = None,
+        prefix: str = "",
+        suffix: str = "",
+    ) -> tuple[StorageHook, str]:
+        """Make a hook; returns it and its secret (`whsec_…`), which is shown this once."""
+        secret = signing.new_secret()
+        hook = StorageHook(
+            tenant=tenant,
+            name=name,
+            url=url,
+            event_types=list(event_types),
+            bucket=bucket,
+            prefix=prefix,
+            suffix=suffix,
+            secrets=secret,
+        )
+        hook.full_clean()
+        hook.save(force_insert=True)
+        return hook, secret
+
+
+class StorageHook(models.Model):
+    """An address that is told of changes to a tenant's objects. Written by operators; each matching change makes an event."""
+
+    id = id_field()
+    tenant = models.ForeignKey(
+        Tenant, models.PROTECT, db_index=False, related_name="storage_hooks", db_comment="Whose it is"
+    )
+    name = models.CharField(max_length=200, db_comment="Name for people and in the log of deliveries")
+    bucket = models.ForeignKey(
+        Bucket,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_index=False,
+        db_constraint=False,
+        related_name="hooks",
+        db_comment="Of which bucket; NULL: of all",
+    )
+    url = models.CharField(max_length=2000, db_comment="Where events are sent: https, port 443 or 8443")
+    event_types = ArrayField(models.CharField(max_length=64), db_comment="Which changes, as s3:ObjectCreated:*")
+    prefix = models.CharField(max_length=1024, blank=True, default="", db_comment="Of keys that begin so")
+    suffix = models.CharField(max_length=1024, blank=True, default="", db_comment="Of keys that end so")
+    secrets = EncryptedTextField(
+        editable=False, default="", db_comment="One or two signing secrets, one a line, newest first; encrypted"
+    )
+    enabled = models.BooleanField(default=True, db_comment="Whether changes make events and events are sent")
+    disabled_reason = models.CharField(max_length=500, blank=True, default="", db_comment="Why it is not enabled")
+    created_at = created_at_field()
+    updated_at = updated_at_field()
+
+    reference = "name"
+    objects = StorageHookManager()
+
+    class Meta:
+        verbose_name = "hook"
+        db_table_comment = "An address that is told of changes to a tenant's objects"
+        constraints = [
+            # what composite foreign keys point at
+            models.UniqueConstraint(fields=["tenant", "id"], name="cp_storage_meta_storagehook_tenant_id"),
+            models.UniqueConstraint(
+                fields=["tenant", "name"],
+                name="cp_storage_meta_storagehook_name_once",
+                violation_error_code="name_taken",
+                violation_error_message="Another hook of this tenant has this name.",
+            ),
+            TenantForeignKey(
+                fields=("tenant", "bucket"),
+                to="cp_storage_meta.Bucket",
+                name="cp_storage_meta_storagehook_bucket_of_tenant",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("admin:cp_storage_meta_storagehook_change", args=[self.pk])
+
+    def rotate_secret(self) -> str:
+        """Give it a new secret, which is returned this once; the one before signs too, until the next rotation."""
+        secret = signing.new_secret()
+        self.secrets = "\n".join([secret, *self.secrets.split("\n")[:1]])
+        self.save(update_fields=["secrets"])
+        return secret
+
+
+class StorageEventManager(models.Manager["StorageEvent"]):
+    def deliver_due(self, limit: int = 100, now: Any = None) -> int:
+        """Send what is due; returns how many were tried. See storage_meta.delivering."""
+        return delivering.deliver_due(limit=limit, now=now)
+
+
+class StorageEvent(models.Model):
+    """A change that a hook is to be told of (the outbox). Written in the transaction of the change; its state by the worker."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        DONE = "done"
+        DEAD = "dead"
+
+    id = id_field()
+    tenant = models.ForeignKey(Tenant, models.PROTECT, db_index=False, related_name="+", db_comment="Whose it is")
+    hook = models.ForeignKey(
+        StorageHook,
+        models.CASCADE,
+        db_index=False,
+        db_constraint=False,
+        related_name="events",
+        db_comment="Whom to tell",
+    )
+    event_type = models.CharField(max_length=64, db_comment="What happened, as s3:ObjectCreated:Put")
+    object_key = models.TextField(db_collation="C", db_comment="To which key")
+    version_id = models.CharField(max_length=64, blank=True, default="", db_comment="Which version; null, or hex")
+    sequencer = models.CharField(max_length=16, blank=True, default="", db_comment="Order among the changes of a key")
+    payload = models.JSONField(blank=True, db_comment="What is sent")
+    state = models.CharField(max_length=7, choices=State, default=State.PENDING, db_comment="pending, done or dead")
+    attempts = models.IntegerField(default=0, db_comment="How often it was tried")
+    next_attempt_at = models.DateTimeField(db_comment="When it is tried next")
+    leased_until = models.DateTimeField(null=True, blank=True, db_comment="Until when a worker has it; NULL: nobody")
+    created_at = created_at_field()
+
+    objects = StorageEventManager()
+
+    class Meta:
+        verbose_name = "event"
+        db_table_comment = "A change that a hook is to be told of"
+        constraints = [
+            # what composite foreign keys point at
+            models.UniqueConstraint(fields=["tenant", "id"], name="cp_storage_meta_storageevent_tenant_id"),
+            TenantForeignKey(
+                fields=("tenant", "hook"),
+                to="cp_storage_meta.StorageHook",
+                name="cp_storage_meta_storageevent_hook_of_tenant",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state__in=["pending", "done", "dead"]), name="cp_storage_meta_storageevent_state"
+            ),
+        ]
+        indexes = [
+            # what the worker claims; what is done is not in it
+            models.Index(fields=["next_attempt_at"], condition=models.Q(state="pending"), name="storageevent_due_idx"),
+            # events of a hook: for its page, and for deleting it
+            models.Index(fields=["tenant", "hook", "id"], name="storageevent_hook_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.object_key}"
+
+
+class HookExecution(models.Model):
+    """One attempt to tell a hook of an event, or what `log_hook_execution` was told. Never changes; kept 30 days."""
+
+    id = id_field()
+    tenant = models.ForeignKey(Tenant, models.PROTECT, db_index=False, related_name="+", db_comment="Whose it is")
+    hook_name = models.CharField(max_length=200, db_comment="The hook, by its name then")
+    event = models.ForeignKey(
+        StorageEvent,
+        models.CASCADE,
+        null=True,
+        blank=True,
+        db_index=False,
+        db_constraint=False,
+        related_name="executions",
+        db_comment="Of which event; NULL: logged by a caller",
+    )
+    attempt = models.IntegerField(default=1, db_comment="Which attempt, from 1")
+    event_type = models.CharField(max_length=64, db_comment="What happened")
+    object_key = models.TextField(db_collation="C", db_comment="To which key")
+    execution_time = models.DurationField(default=timedelta, db_comment="How long it took")
+    success = models.BooleanField(db_comment="Whether the answer was 2xx")
+    status_code = models.IntegerField(null=True, blank=True, db_comment="Status of the answer; NULL: there was none")
+    error_message = models.TextField(blank=True, default="", db_comment="What went wrong")
+    response = models.TextField(blank=True, default="", db_comment="First 4 KiB of the answer")
+    payload = models.JSONField(null=True, blank=True, db_comment="What was sent")
+    created_at = created_at_field()
+
+    class Meta:
+        verbose_name = "hook execution"
+        db_table_comment = "One attempt to tell a hook of an event"
+        constraints = [
+            # two workers that both think they have an event write one attempt
+            models.UniqueConstraint(
+                fields=["tenant", "event", "attempt"], name="cp_storage_meta_hookexecution_attempt_once"
+            ),
+            TenantForeignKey(
+                fields=("tenant", "event"),
+                to="cp_storage_meta.StorageEvent",
+                name="cp_storage_meta_hookexecution_event_of_tenant",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "hook_name", "created_at"], name="hookexecution_hook_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hook_name} {self.event_type}"

@@ -1,0 +1,1 @@
+DROP TABLE cp_storage_meta_storageaudit;

@@ -1,0 +1,2 @@
+-- Guarantees: nothing yet.
+SELECT 1;
