@@ -84,7 +84,13 @@ _GUARDS = [
     *(
         (table, name, "cp_refuse_closed_month")
         for table in ("cp_auditing_usagesummary", "cp_auditing_usageday")
-        for name in ("cp_closed_month", "cp_closed_month_change", "cp_no_truncate")
+        for name in (
+            "cp_closed_month",
+            "cp_closed_month_moved",
+            "cp_closed_month_change",
+            "cp_closed_month_delete",
+            "cp_no_truncate",
+        )
     ),
 ]
 _MISSING = """

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import hypothesis
 import psycopg
@@ -127,7 +128,8 @@ def wheel_database(wheel, new_database, production):
 
 @pytest.fixture(scope="session", autouse=True)
 def logs_can_be_flushed():
-    with flushable_logs():
+    """Content types and permissions outlive a flush here, so they are not made again after each of some thousand."""
+    with flushable_logs(), mock.patch("django.core.management.commands.flush.emit_post_migrate_signal"):
         yield
 
 

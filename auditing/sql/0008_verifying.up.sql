@@ -259,7 +259,8 @@ LANGUAGE sql STABLE AS $$
         UNION ALL SELECT t.oid, t.name, t.parent, 'cp_retired_whole' FROM tables t
             WHERE t.name = 'cp_auditing_retentionrecord'
         UNION ALL SELECT c.oid, c.relname::text, '', g.guard
-            FROM pg_class c, unnest(ARRAY['cp_closed_month', 'cp_closed_month_change']) g(guard)
+            FROM pg_class c, unnest(
+                ARRAY['cp_closed_month', 'cp_closed_month_moved', 'cp_closed_month_change', 'cp_closed_month_delete']) g(guard)
             WHERE c.oid IN ('cp_auditing_usageday'::regclass, 'cp_auditing_usagesummary'::regclass)
         UNION  -- a table of another app with one half of the watch had both
         SELECT c.oid, c.relname::text, '', g.guard

@@ -1,8 +1,12 @@
 DROP TRIGGER cp_no_truncate ON cp_auditing_usageday;
+DROP TRIGGER cp_closed_month_delete ON cp_auditing_usageday;
 DROP TRIGGER cp_closed_month_change ON cp_auditing_usageday;
+DROP TRIGGER cp_closed_month_moved ON cp_auditing_usageday;
 DROP TRIGGER cp_closed_month ON cp_auditing_usageday;
 DROP TRIGGER cp_no_truncate ON cp_auditing_usagesummary;
+DROP TRIGGER cp_closed_month_delete ON cp_auditing_usagesummary;
 DROP TRIGGER cp_closed_month_change ON cp_auditing_usagesummary;
+DROP TRIGGER cp_closed_month_moved ON cp_auditing_usagesummary;
 DROP TRIGGER cp_closed_month ON cp_auditing_usagesummary;
 DROP FUNCTION cp_refuse_closed_truncate();
 DROP FUNCTION cp_refuse_closed_month();

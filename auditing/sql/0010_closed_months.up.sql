@@ -23,21 +23,22 @@ BEGIN
     RETURN cp_month_closed(tenant, month);
 END $$;
 
+-- Once for each statement: a roll-up writes thousands of rows of few months. TG_ARGV: the column that tells the month, and the
+-- days after which a row may be of a closed one; what the roll-up writes all the time is not looked at.
 CREATE FUNCTION cp_refuse_closed_month() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    given jsonb;
-    first date;
+    closed record;
 BEGIN
-    FOREACH given IN ARRAY ARRAY[to_jsonb(OLD), to_jsonb(NEW)] LOOP
-        CONTINUE WHEN given IS NULL;
-        first := date_trunc('month', (given ->> TG_ARGV[0])::timestamp)::date;
-        IF cp_month_closed((given ->> 'tenant_id')::uuid, first) THEN
-            RAISE EXCEPTION 'The month % of tenant % is closed: its sums cannot change.', to_char(first, 'YYYY-MM'), given ->> 'tenant_id'
-                USING ERRCODE = '23001', CONSTRAINT = 'cp_auditing_closed_month', TABLE = TG_TABLE_NAME,
-                      HINT = 'What belongs to it is booked now instead. Reopen it first: manage.py usage_month reopen.';
-        END IF;
-    END LOOP;
-    RETURN coalesce(NEW, OLD);
+    EXECUTE format(
+        'SELECT tenant_id, month FROM (SELECT DISTINCT tenant_id, date_trunc(''month'', %1$I::timestamp)::date AS month FROM touched '
+        'WHERE %1$I < (now() - make_interval(days => %2$s))::date) months WHERE cp_month_closed(tenant_id, month) LIMIT 1',
+        TG_ARGV[0], TG_ARGV[1]::integer) INTO closed;
+    IF closed.month IS NOT NULL THEN
+        RAISE EXCEPTION 'The month % of tenant % is closed: its sums cannot change.', to_char(closed.month, 'YYYY-MM'), closed.tenant_id
+            USING ERRCODE = '23001', CONSTRAINT = 'cp_auditing_closed_month', TABLE = TG_TABLE_NAME,
+                  HINT = 'What belongs to it is booked now instead. Reopen it first: manage.py usage_month reopen.';
+    END IF;
+    RETURN NULL;
 END $$;
 
 CREATE FUNCTION cp_refuse_closed_truncate() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -50,23 +51,23 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- A month that is over for three days begins more than 30 days ago, its last day is more than two days ago: the rows that the
--- roll-up writes all the time are not looked at. A row of an open month cannot be moved into a closed one either.
-CREATE TRIGGER cp_closed_month BEFORE INSERT OR UPDATE OF month, tenant_id ON cp_auditing_usagesummary FOR EACH ROW
-    WHEN (NEW.month < (now() - interval '30 days')::date) EXECUTE FUNCTION cp_refuse_closed_month('month');
-CREATE TRIGGER cp_closed_month_change BEFORE UPDATE OR DELETE ON cp_auditing_usagesummary FOR EACH ROW
-    WHEN (OLD.month < (now() - interval '30 days')::date) EXECUTE FUNCTION cp_refuse_closed_month('month');
-CREATE TRIGGER cp_closed_month BEFORE INSERT OR UPDATE OF day, tenant_id ON cp_auditing_usageday FOR EACH ROW
-    WHEN (NEW.day < (now() - interval '2 days')::date) EXECUTE FUNCTION cp_refuse_closed_month('day');
-CREATE TRIGGER cp_closed_month_change BEFORE UPDATE OR DELETE ON cp_auditing_usageday FOR EACH ROW
-    WHEN (OLD.day < (now() - interval '2 days')::date) EXECUTE FUNCTION cp_refuse_closed_month('day');
-CREATE TRIGGER cp_no_truncate BEFORE TRUNCATE ON cp_auditing_usagesummary
-    FOR EACH STATEMENT EXECUTE FUNCTION cp_refuse_closed_truncate();
-CREATE TRIGGER cp_no_truncate BEFORE TRUNCATE ON cp_auditing_usageday
-    FOR EACH STATEMENT EXECUTE FUNCTION cp_refuse_closed_truncate();
-ALTER TABLE cp_auditing_usagesummary ENABLE ALWAYS TRIGGER cp_closed_month;
-ALTER TABLE cp_auditing_usagesummary ENABLE ALWAYS TRIGGER cp_closed_month_change;
-ALTER TABLE cp_auditing_usagesummary ENABLE ALWAYS TRIGGER cp_no_truncate;
-ALTER TABLE cp_auditing_usageday ENABLE ALWAYS TRIGGER cp_closed_month;
-ALTER TABLE cp_auditing_usageday ENABLE ALWAYS TRIGGER cp_closed_month_change;
-ALTER TABLE cp_auditing_usageday ENABLE ALWAYS TRIGGER cp_no_truncate;
+-- A month that is over for three days begins more than 30 days ago, its last day is more than two days ago. A row of an open
+-- month cannot be moved into a closed one either.
+DO $$
+DECLARE
+    target record;
+    guard record;
+BEGIN
+    FOR target IN VALUES ('cp_auditing_usagesummary', 'month', 30), ('cp_auditing_usageday', 'day', 2) LOOP
+        FOR guard IN VALUES ('cp_closed_month', 'INSERT', 'NEW'), ('cp_closed_month_moved', 'UPDATE', 'NEW'),
+                            ('cp_closed_month_change', 'UPDATE', 'OLD'), ('cp_closed_month_delete', 'DELETE', 'OLD') LOOP
+            EXECUTE format('CREATE TRIGGER %I AFTER %s ON %I REFERENCING %s TABLE AS touched FOR EACH STATEMENT '
+                           'EXECUTE FUNCTION cp_refuse_closed_month(%L, %L)',
+                           guard.column1, guard.column2, target.column1, guard.column3, target.column2, target.column3);
+            EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER %I', target.column1, guard.column1);
+        END LOOP;
+        EXECUTE format('CREATE TRIGGER cp_no_truncate BEFORE TRUNCATE ON %I FOR EACH STATEMENT '
+                       'EXECUTE FUNCTION cp_refuse_closed_truncate()', target.column1);
+        EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER cp_no_truncate', target.column1);
+    END LOOP;
+END $$;

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditing.booking import GRACE, over
+from auditing.ingest import LOG
 from auditing.lifecycle import Reported
 from auditing.models import AuditSeal, InferenceRequest, UsageDay, UsageSummary
 from controlplane.core import partitions
@@ -46,7 +47,7 @@ def row(tenant, request_id="r-1", at=datetime(2026, 3, 10, tzinfo=UTC), **fields
 
 
 def fact_of(tenant, at=datetime(2026, 3, 10, tzinfo=UTC), **values):
-    partitions.ensure(partitions.registered()[1], now(), months=[partitions.month_of(at)])
+    partitions.ensure(LOG, now(), months=[partitions.month_of(at)])
     zone = values.pop("time_zone", "Europe/Berlin")
     local = at.astimezone(ZoneInfo(zone)).date()
     given = {"tenant_id": tenant.pk, "created_at": at, "time_zone": zone, "local_date": local, "cost": Decimal(1)}
@@ -204,7 +205,7 @@ def test_only_the_tenant_that_closed_its_month_books_now(acme, globex):
 
 def test_a_batch_looks_once_however_many_months_it_is_of(acme, globex):
     partitions.ensure(
-        partitions.registered()[1],
+        LOG,
         now(),
         months=[date(year, month, 1) for year in (2024, 2025) for month in range(1, 13)],
     )
@@ -296,7 +297,7 @@ def test_adjusting_this_month_looks_nowhere_else(acme):
 
 def test_a_call_in_flight_ends_where_it_began(acme):
     """Its month cannot be closed before it has ended."""
-    partitions.ensure(partitions.registered()[1], now(), months=[MARCH])
+    partitions.ensure(LOG, now(), months=[MARCH])
     flight = InFlightRequestFactory(
         tenant_id=acme.pk, created_at=datetime(2026, 3, 31, 22, 30, tzinfo=UTC), time_zone="Europe/Berlin"
     )

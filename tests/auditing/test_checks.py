@@ -29,6 +29,8 @@ GUARDS = [
     ("cp_auditing_retentionrecord", "cp_retired_whole"),
     ("cp_auditing_usagesummary", "cp_closed_month"),
     ("cp_auditing_usageday", "cp_closed_month_change"),
+    ("cp_auditing_usagesummary", "cp_closed_month_moved"),
+    ("cp_auditing_usageday", "cp_closed_month_delete"),
 ]
 
 
