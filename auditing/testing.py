@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from django.db import transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.backends.utils import CursorWrapper
@@ -40,8 +41,18 @@ def _execute_sql_flush(operations: Any, sql_list: Collection[str]) -> None:
     if connection.vendor != "postgresql" or not str(connection.settings_dict["NAME"]).startswith(_TEST_DATABASE):
         _flush(operations, sql_list)
         return
-    tables = [table for statement in sql_list for table in _QUOTED.findall(statement) if table not in _MADE_AGAIN]
-    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+    empty(
+        *(table for statement in sql_list for table in _QUOTED.findall(statement) if table not in _MADE_AGAIN),
+        using=connection.alias,
+    )
+
+
+def empty(*tables: str, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Empty these tables of a test database, logs among them, and what points at them."""
+    connection = connections[using]
+    if not str(connection.settings_dict["NAME"]).startswith(_TEST_DATABASE):
+        raise ImproperlyConfigured("Tables are emptied in a database whose name begins with test_, and in no other.")
+    with transaction.atomic(using=using), connection.cursor() as cursor:
         while filled := _filled(cursor, tables):  # again, for what watched tables say of being emptied
             guards = _guards(cursor, filled)
             _switch(cursor, guards, "DISABLE")
@@ -54,7 +65,7 @@ _MADE_AGAIN = ("django_content_type", "auth_permission")
 _QUOTED = re.compile('"([^"]+)"')
 
 
-def _filled(cursor: CursorWrapper, tables: list[str]) -> list[str]:
+def _filled(cursor: CursorWrapper, tables: Iterable[str]) -> list[str]:
     """Those that have rows, of a partitioned table its partitions: to empty what is empty takes as long as all the rest."""
     cursor.execute(
         "SELECT DISTINCT coalesce(l.relname, t.relname)::text FROM unnest(%s::text[]) n(name) "
@@ -63,6 +74,8 @@ def _filled(cursor: CursorWrapper, tables: list[str]) -> list[str]:
         [[f'public."{table}"' for table in tables]],
     )
     leaves = [name for (name,) in cursor.fetchall()]
+    if not leaves:
+        return []
     looks = [
         sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(sql.Literal(leaf), sql.Identifier(leaf))
         for leaf in leaves

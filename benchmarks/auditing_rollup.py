@@ -6,11 +6,9 @@ from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
-from django.db import connection
-
 from auditing import ingest, rollups
 from auditing.models import InferenceRequest
-from auditing.testing import flushable_logs
+from auditing.testing import empty
 from benchmarks.auditing_shape import make
 from benchmarks.report import Goal, show
 from controlplane.core.ids import now
@@ -55,5 +53,4 @@ def _roll_up() -> float:
 
 
 def _empty() -> None:
-    with flushable_logs():
-        connection.ops.execute_sql_flush(["TRUNCATE cp_auditing_inferencerequest"])
+    empty("cp_auditing_inferencerequest")

@@ -16,7 +16,6 @@ from auditing import ingest
 from auditing.importing import open_usage
 from auditing.models import InferenceRequest
 from auditing.rendering import COLUMNS
-from auditing.testing import flushable_logs
 from benchmarks.report import Goal, rate, show
 from catalog.models import AIModel, ModelPrice, Provider
 from controlplane.core import partitions
@@ -89,11 +88,6 @@ def _price() -> None:
     )
     rates = {"input_cost_per_token": "0.00003", "output_cost_per_token": "0.00006"}
     ModelPrice.objects.supersede(model, rates, effective_from=DAY - timedelta(days=365), reason="The benchmark.")
-
-
-def _empty() -> None:
-    with flushable_logs():
-        connection.ops.execute_sql_flush(["TRUNCATE cp_auditing_inferencerequest"])
 
 
 def _copy(facts: list[tuple[Any, ...]]) -> None:
