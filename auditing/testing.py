@@ -41,10 +41,8 @@ def _execute_sql_flush(operations: Any, sql_list: Collection[str]) -> None:
     if connection.vendor != "postgresql" or not str(connection.settings_dict["NAME"]).startswith(_TEST_DATABASE):
         _flush(operations, sql_list)
         return
-    empty(
-        *(table for statement in sql_list for table in _QUOTED.findall(statement) if table not in _MADE_AGAIN),
-        using=connection.alias,
-    )
+    tables = [table for statement in sql_list for table in _QUOTED.findall(statement) if table not in _MADE_AGAIN]
+    empty(*tables, using=connection.alias)
 
 
 def empty(*tables: str, using: str = DEFAULT_DB_ALIAS) -> None:

@@ -90,6 +90,10 @@ def _price() -> None:
     ModelPrice.objects.supersede(model, rates, effective_from=DAY - timedelta(days=365), reason="The benchmark.")
 
 
+def _empty() -> None:
+    empty("cp_auditing_inferencerequest")
+
+
 def _copy(facts: list[tuple[Any, ...]]) -> None:
     statement = "COPY cp_auditing_inferencerequest (" + ", ".join(COLUMNS) + ") FROM STDIN"
     with connection.cursor() as cursor:
