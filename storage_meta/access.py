@@ -4,15 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from storage_meta.errors import AccessDenied
+from storage_meta.models import Bucket
+
 if TYPE_CHECKING:
+    from policies.decisions import Decision
     from storage_meta.handle import Files
+
+MODES = ("list", "read", "write", "delete")
 
 
 def demand(files: Files, mode: str, key: str = "", *, bucket: str | None = None) -> None:
-    """Raises AccessDenied unless the policies of the handle, if any, allow `mode`: read, write, delete or list."""
-    raise NotImplementedError
+    """Raises AccessDenied unless the policies of the handle, if any, allow `mode`: read, write, delete or list.
+
+    key: the key, or the prefix that is listed, as it is: no spelling of it is made another. bucket: instead of the handle's.
+    Of a handle for all buckets each has to be allowed. The error is recorded by `trail.asked`, around the call.
+    """
+    if files.effective is None:
+        return
+    name = bucket if bucket is not None else files.bucket_name
+    names = Bucket.objects.filter(tenant_id=files.tenant_id).order_by("name").values_list("name", flat=True)
+    for one in [name] if name is not None else names:
+        decision = _decide(files, one, key, mode)
+        if not decision:
+            raise AccessDenied(decision.message, decision=decision)
 
 
 def allowed(files: Files, mode: str, key: str, *, bucket: str | None = None) -> bool:
     """The same as an answer, for entries of a page."""
-    raise NotImplementedError
+    if files.effective is None:
+        return True
+    return bool(_decide(files, bucket if bucket is not None else files.bucket_name or "", key, mode))
+
+
+def _decide(files: Files, bucket: str, key: str, mode: str) -> Decision:
+    decision: Decision = files.effective.decide_storage(f"s3://{bucket}/{key}", mode)
+    return decision

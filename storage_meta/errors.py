@@ -8,9 +8,10 @@ from controlplane.core.errors import ControlPlaneError
 
 
 class StorageError(ControlPlaneError):
-    """Base of the errors of storage_meta."""
+    """Base of the errors of storage_meta. recorded: the access log has a row of it, so whoever passes it on writes none."""
 
     code = "storage_error"
+    recorded = False
 
 
 class InvalidArgument(StorageError):
