@@ -16,6 +16,7 @@ from auditing import ingest
 from auditing.importing import open_usage
 from auditing.models import InferenceRequest
 from auditing.rendering import COLUMNS
+from auditing.testing import empty
 from benchmarks.report import Goal, rate, show
 from catalog.models import AIModel, ModelPrice, Provider
 from controlplane.core import partitions
