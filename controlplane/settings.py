@@ -233,7 +233,11 @@ STORAGES = {
     # what tenants store (storage_meta): never served from here, so it has no address
     "objects": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": str(LOCAL_DIR / STATE_DIR / "objects"), "file_permissions_mode": 0o600},
+        "OPTIONS": {
+            "location": str(LOCAL_DIR / STATE_DIR / "objects"),
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
     },
     "staticfiles": {
         "BACKEND": _hashed if PRODUCTION else "django.contrib.staticfiles.storage.StaticFilesStorage",

@@ -115,6 +115,9 @@ class Conf:
     STORAGE_ALIAS: str = "objects"
     """Alias in STORAGES for the bytes of buckets that name none."""
 
+    STORAGE_TIMEOUT: float = 60
+    """Seconds that a storage may take for one answer, or for the next piece of a body, before a call gives it up."""
+
     STORAGE_TRIGRAM: bool = False
     """Whether objects are found by any part of their key: an index more, made and removed by `storage_verify`."""
 
