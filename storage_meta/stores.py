@@ -155,7 +155,7 @@ class Stream(_File):
         while piece := self._take():
             yield piece
 
-    def read(self, size: int = -1) -> bytes:  # type: ignore[override]
+    def read(self, size: int = -1) -> bytes:
         """So many bytes, fewer only at the end."""
         held = bytearray(self._rest)
         while (size < 0 or len(held) < size) and (piece := self._take()):
@@ -164,7 +164,7 @@ class Stream(_File):
         self._rest = bytes(held[taken:])
         return bytes(held[:taken])
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:  # type: ignore[override]
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Storages go to the beginning before they read, where it is anyway."""
         return 0
 
