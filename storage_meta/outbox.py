@@ -74,7 +74,8 @@ def put(cursor: CursorWrapper, files: Files, event_type: str, changes: list[dict
             "changes": json.dumps(changes, default=str),
         },
     )
-    return cursor.rowcount
+    made: int = cursor.rowcount
+    return made
 
 
 def patterns_of(event_type: str) -> list[str]:
