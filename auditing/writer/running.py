@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -113,7 +114,9 @@ class Writer:
                 if len(data) <= writing.MAX_BYTES and self._queue.put("e", data, None, 0):
                     return uuid_of(row[0])
             return self._take(row, None, None)
-        ack, patience = Ack(), min(max(float(timeout), 0.0), threading.TIMEOUT_MAX)
+        if math.isnan(timeout := float(timeout)):  # before the row is taken: what is refused is not written
+            raise ValueError("timeout is no number: give seconds.")
+        ack, patience = Ack(), min(max(timeout, 0.0), threading.TIMEOUT_MAX)
         id = self._take(row, ack, None)
         return self._confirmed(id, ack, ack.wait(patience))
 

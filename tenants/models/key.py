@@ -356,7 +356,7 @@ class APIKey(models.Model):
         """
         if not timedelta(0) <= grace <= timedelta(seconds=conf.API_KEY_MAX_GRACE):
             raise KeyOperationError("bad_grace")
-        with audit_context(reason=f"rotated with {grace} grace"):
+        with audit_context(reason=f"rotated with {grace / timedelta(hours=1):g} h grace"):
             stored = APIKey.objects.select_for_update().get(pk=self.pk)
             instant = now()
             if stored.revoked_at:

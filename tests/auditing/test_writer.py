@@ -649,7 +649,7 @@ def test_any_number_of_seconds_may_be_waited(make_writer, timeout):
     assert actions() == ["demo.done"]
 
 
-@pytest.mark.parametrize("timeout", [None, "soon"])
+@pytest.mark.parametrize("timeout", [None, "soon", float("nan")])
 def test_a_time_that_is_none_is_refused_before_the_row_is_taken(make_writer, timeout):
     one = make_writer()
     with pytest.raises((TypeError, ValueError)):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from auditing import partitioning
@@ -42,7 +42,9 @@ class Command(commands.Command):
 def month(text: str) -> date:
     """An argument: YYYY-MM."""
     try:
-        return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
+        if len(text) != len("2026-12"):
+            raise ValueError
+        return date.fromisoformat(f"{text}-01")
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no month: write it as 2026-12") from None
 

@@ -41,7 +41,7 @@ class Command(commands.Command):
             )
         else:
             self.stdout.write(
-                f"Sealed {rows:,} rows in {seals:,} seals. Checkpoint {checkpoint.seq:,} is {checkpoint.hash.hex()}."
+                f"Sealed {rows:,} row{'' if rows == 1 else 's'} in {seals:,} seal{'' if seals == 1 else 's'}. Checkpoint {checkpoint.seq:,} is {checkpoint.hash.hex()}."
             )
 
 
