@@ -100,6 +100,13 @@ class MethodNotAllowed(StorageError):
     http_status = 405
 
 
+class BucketNotEmpty(StorageError):
+    """A bucket that still has objects, versions, delete markers or hooks."""
+
+    code = "bucket_not_empty"
+    http_status = 409
+
+
 class NoBlob(StorageError):
     """Only metadata was recorded of this version: its bytes lie elsewhere."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,16 +16,20 @@ from storage_meta.errors import InvalidArgument, NoSuchBucket
 from storage_meta.executions import HookStatistics
 from storage_meta.listing import ObjectPage, VersionPage
 from storage_meta.models import Bucket, HookExecution, StorageObject, StorageVersion
+from storage_meta.models.bucket import NAME
 from storage_meta.reading import StoredFile
 from storage_meta.searching import SearchPage
+from storage_meta.seeds import SeedNames
 from storage_meta.statistics import Count, Statistics
 from storage_meta.trail import AuditPage
 from storage_meta.writing import DeleteResult, PutResult
 from tenants.models import Tenant
 
+PLAIN = re.compile(NAME)
+
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class Files(SeedNames):
     """What one tenant has stored, in all its buckets or, by `bucket(name)`, in one.
 
     Made by `StorageObject.objects.for_tenant`. Holds no rows and no connection: it may be kept and shared between threads.
@@ -57,7 +62,8 @@ class Files:
         """The bucket's row. Raises NoSuchBucket, and InvalidArgument where the handle is for all buckets."""
         if self.bucket_name is None:
             raise InvalidArgument(message="This call is about one bucket. Name it: files.bucket('docs').")
-        found = Bucket.objects.filter(tenant_id=self.tenant_id, name=self.bucket_name).first()
+        plain = isinstance(self.bucket_name, str) and PLAIN.fullmatch(self.bucket_name)
+        found = Bucket.objects.filter(tenant_id=self.tenant_id, name=self.bucket_name).first() if plain else None
         if found is None:
             raise NoSuchBucket(message=f"There is no bucket {self.bucket_name!r} here. Make it, or check its name.")
         return found

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Self
 
+from django.core.exceptions import ValidationError
+from django.core.files.storage import storages
 from django.core.validators import RegexValidator
 from django.db import models
 from django.urls import reverse
@@ -130,3 +132,13 @@ class Bucket(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("admin:cp_storage_meta_bucket_change", args=[self.pk])
+
+    def clean(self) -> None:
+        before = Bucket.objects.filter(pk=self.pk).values_list("versioning", flat=True).first()
+        if self.versioning == self.Versioning.UNVERSIONED and before not in (None, self.Versioning.UNVERSIONED):
+            text = "A bucket that was versioned keeps its versions. Suspend versioning instead."
+            raise ValidationError({"versioning": ValidationError(text, code="was_versioned")})
+        if self.storage and self.storage not in storages.backends:
+            known = ", ".join(sorted(storages.backends))
+            text = f"STORAGES has no alias {self.storage!r}. It has: {known}."
+            raise ValidationError({"storage": ValidationError(text, code="unknown_storage")})
