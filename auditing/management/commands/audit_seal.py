@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.template.defaultfilters import pluralize
 
 from auditing import anchors, sealing
 from auditing.sealing import Seal
@@ -41,7 +42,8 @@ class Command(commands.Command):
             )
         else:
             self.stdout.write(
-                f"Sealed {rows:,} row{'' if rows == 1 else 's'} in {seals:,} seal{'' if seals == 1 else 's'}. Checkpoint {checkpoint.seq:,} is {checkpoint.hash.hex()}."
+                f"Sealed {rows:,} row{pluralize(rows)} in {seals:,} seal{pluralize(seals)}. "
+                f"Checkpoint {checkpoint.seq:,} is {checkpoint.hash.hex()}."
             )
 
 
