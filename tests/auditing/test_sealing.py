@@ -395,7 +395,7 @@ def run(*arguments):
 
 def test_the_command_seals_what_is_due_or_what_waits_now(monkeypatch):
     AuditLogFactory()
-    assert "Sealed 1 rows in 1 seals. Checkpoint 1 is " in run()
+    assert "Sealed 1 row in 1 seal. Checkpoint 1 is " in run()
     AuditLogFactory()
     assert "Nothing is due" in run()
     monkeypatch.setattr(sealing, "ROWS_OF_A_RUN", 1)
