@@ -1,2 +1,8 @@
--- Guarantees: nothing yet.
-SELECT 1;
+DROP FUNCTION cp_storage_count(uuid, uuid, jsonb, integer);
+DROP FUNCTION cp_storage_search(
+    uuid, uuid, text, text, jsonb, jsonb, jsonb, text, bigint, bigint, timestamptz, timestamptz,
+    boolean, real, text, timestamptz, uuid, integer);
+DROP FUNCTION cp_storage_live(
+    uuid, uuid, text, text, jsonb, jsonb, text, bigint, bigint, timestamptz, timestamptz);
+DROP FUNCTION cp_storage_query(jsonb);
+DROP FUNCTION cp_storage_demand(uuid);
