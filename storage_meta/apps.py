@@ -25,8 +25,11 @@ class StorageMetaConfig(AppConfig):
     def ready(self) -> None:
         import storage_meta.checks  # noqa: F401 - registers them
         from controlplane.core import partitions
+        from controlplane.core.duties import Duty, register
+        from storage_meta import counting
         from storage_meta.handle import Files
         from storage_meta.models.objects import StorageObjectManager
 
         StorageObjectManager.handle = Files
         partitions.register(partitions.PartitionedLog("cp_storage_meta_storageaudit"))
+        register(Duty("storage_usage", 300, counting.duty))

@@ -1,5 +1,7 @@
--- Guarantees: one row per thing done to what is stored, never changed.
--- See it: \d+ cp_storage_meta_storageaudit
+-- Guarantees: one row per thing done to what is stored, never changed. It goes by one door alone: DELETE by the owning role of rows
+-- older than the transaction-local cp.retention_before; all else is refused (SQLSTATE 23001), under replication too.
+-- See it: \d+ cp_storage_meta_storageaudit; DELETE FROM it fails, inside BEGIN; SET LOCAL cp.retention_before = '2026-01-01Z' for
+-- younger rows as well.
 CREATE TABLE cp_storage_meta_storageaudit (
     id uuid PRIMARY KEY,
     created_at timestamptz NOT NULL,
@@ -33,7 +35,28 @@ CREATE INDEX storageaudit_tenant_idx ON cp_storage_meta_storageaudit (tenant_id,
 CREATE INDEX storageaudit_key_idx ON cp_storage_meta_storageaudit (tenant_id, object_key, id);
 CREATE INDEX storageaudit_actor_idx ON cp_storage_meta_storageaudit (tenant_id, actor_id, id);
 
+-- Not SECURITY DEFINER: it asks who it is that deletes the row. A setting that is no instant opens nothing.
+CREATE FUNCTION cp_storage_audit_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    named text := nullif(current_setting('cp.retention_before', true), '');
+BEGIN
+    IF TG_OP = 'DELETE' AND named IS NOT NULL
+        AND pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE')
+    THEN
+        IF OLD.created_at < named::timestamptz THEN
+            RETURN OLD;
+        END IF;
+    END IF;
+    RAISE EXCEPTION '% is append-only: % is refused.', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = '23001', HINT = 'Rows whose time is over go by manage.py storage_retention.';
+END $$;
+
 SELECT cp_append_only('cp_storage_meta_storageaudit');
+DROP TRIGGER cp_append_only ON cp_storage_meta_storageaudit;
+CREATE TRIGGER cp_append_only BEFORE UPDATE OR DELETE ON cp_storage_meta_storageaudit
+    FOR EACH ROW EXECUTE FUNCTION cp_storage_audit_guard();
+ALTER TABLE cp_storage_meta_storageaudit ENABLE ALWAYS TRIGGER cp_append_only;
+
 SELECT cp_isolate('cp_storage_meta_storageaudit', 'tenant_id', 'SELECT, INSERT');
 SELECT cp_readable('cp_storage_meta_storageaudit');
 SELECT cp_partition_add('cp_storage_meta_storageaudit',

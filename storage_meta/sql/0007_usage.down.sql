@@ -1,2 +1,3 @@
--- Guarantees: nothing yet.
-SELECT 1;
+DROP FUNCTION cp_storage_count();
+DROP FUNCTION cp_storage_used(uuid);
+DROP FUNCTION cp_storage_since(timestamptz);
