@@ -95,15 +95,17 @@ def test_a_quota_holds_inside_the_scope_of_its_tenant(acme, bucket):
         quotas.demand(acme.pk, size=8, objects=1)
 
 
-def test_the_sum_of_what_came_since_reads_the_index_alone(acme, bucket):
-    head = StorageObjectFactory(bucket=bucket)
-    last = [StorageVersionFactory(object=head) for _ in range(50)][-1]
+def test_the_sum_of_what_came_since_reads_the_index_alone(acme, bucket, globex):
+    head, theirs = StorageObjectFactory(bucket=bucket), StorageObjectFactory(bucket=BucketFactory(tenant=globex))
+    middle = [StorageVersionFactory(object=head) for _ in range(40)][20]
+    for _ in range(40):
+        StorageVersionFactory(object=theirs)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE cp_storage_meta_storageversion")
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
         cursor.execute(
             "EXPLAIN SELECT sum(size) FROM cp_storage_meta_storageversion WHERE tenant_id = %s AND id >= %s",
-            [acme.pk, last.pk],
+            [acme.pk, middle.pk],
         )
         plan = "\n".join(line for (line,) in cursor.fetchall())
 
