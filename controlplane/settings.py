@@ -234,7 +234,7 @@ STORAGES = {
     "objects": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
         "OPTIONS": {
-            "location": str(LOCAL_DIR / STATE_DIR / "objects"),
+            "location": str(LOCAL_DIR / STATE_DIR / "objects") if STATE_DIR else None,
             "file_permissions_mode": 0o600,
             "directory_permissions_mode": 0o700,
         },

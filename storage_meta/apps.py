@@ -24,7 +24,8 @@ class StorageMetaConfig(AppConfig):
 
     def ready(self) -> None:
         import storage_meta.checks  # noqa: F401 - registers them
-        from controlplane.core import partitions
+        from controlplane.core import duties, partitions
+        from storage_meta import blobs
         from controlplane.core.duties import Duty, register
         from storage_meta import counting
         from storage_meta.handle import Files
@@ -32,4 +33,5 @@ class StorageMetaConfig(AppConfig):
 
         StorageObjectManager.handle = Files
         partitions.register(partitions.PartitionedLog("cp_storage_meta_storageaudit"))
+        duties.register(duties.Duty("storage_blobs", 60, blobs.work_off, alone=False))
         register(Duty("storage_usage", 300, counting.duty))

@@ -18,15 +18,12 @@ from controlplane.core.conf import conf
 from storage_meta.bodies import Body, Digest, pieces
 from storage_meta.errors import BlobMissing, StorageUnavailable
 from storage_meta.models.blobs import PendingBlob
-from storage_meta.stores import Saving, ask, storage_of
+from storage_meta.stores import GRACE, Saving, ask, remove_blob, storage_of
 from tenants.apart import apart
 
 __all__ = ["Body", "Received", "dropped", "kept", "open_blob", "receive", "remove_after_commit", "work_off"]
 
 T = TypeVar("T")
-
-GRACE = timedelta(days=1)
-"""After so long nobody finishes an upload: what is left of it is removed, and the put that comes yet is refused."""
 
 FRESH = timedelta(minutes=1)
 """Who deletes removes blobs that were queued so recently; older ones have failed, or are many, and are the worker's."""
@@ -197,20 +194,16 @@ def _in_use(names: list[str]) -> set[str]:
         return {name for (name,) in cursor.fetchall()}
 
 
-def remove_blob(alias: str, name: str) -> None:
-    """Remove a blob; that it is not there is no failure. Raises StorageUnavailable."""
-    try:
-        ask(alias, lambda storage: storage.delete(name))
-    except FileNotFoundError:
-        return
-
-
 def open_blob(storage: str, blob_name: str) -> Any:
     """The file of a blob. Raises BlobMissing, StorageUnavailable."""
     try:
         return ask(storage, lambda there: there.open(blob_name, "rb"))
     except FileNotFoundError as error:
-        raise BlobMissing(
-            message="The bytes of this version are not where they were put. Restore them from a backup; "
-            "storage_reconcile lists what is missing."
-        ) from error
+        raise missing() from error
+
+
+def missing() -> BlobMissing:
+    return BlobMissing(
+        message="The bytes of this version are not where they were put. Restore them from a backup; "
+        "storage_reconcile lists what is missing."
+    )

@@ -1,1 +1,55 @@
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
+
+from controlplane.core.conf import conf
+from storage_meta.models import Bucket
+from storage_meta.stores import fault_of
+
+
+@register()
+def check_alias(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """Whether STORAGES has the alias of buckets that name none. No other is taken: `default` is often public."""
+    if conf.STORAGE_ALIAS not in settings.STORAGES:
+        yield _missing(conf.STORAGE_ALIAS, "CONTROLPLANE names")
+
+
+@register(deploy=True)
+def check_storage(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """Whether that storage can be made, and has a folder of its own."""
+    if conf.STORAGE_ALIAS not in settings.STORAGES:
+        return
+    if fault := fault_of(conf.STORAGE_ALIAS):
+        yield Error(
+            f"The storage {conf.STORAGE_ALIAS!r} {fault}: nothing can be stored.",
+            hint=f"Set STATE_DIR, or STORAGES[{conf.STORAGE_ALIAS!r}] with a location or bucket of its own.",
+            id="cp_storage_meta.E001",
+        )
+
+
+@register(Tags.database)
+def check_storages_of_buckets(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """Whether STORAGES has what buckets name. Silent before the first migration."""
+    if conf.DATABASE not in (databases or ()):
+        return
+    if Bucket._meta.db_table not in connections[conf.DATABASE].introspection.table_names():
+        return
+    named = Bucket.objects.using(conf.DATABASE).exclude(storage="").values_list("storage", flat=True).distinct()
+    for alias in sorted(set(named) - set(settings.STORAGES)):
+        yield _missing(alias, "buckets name")
+
+
+def _missing(alias: str, by: str) -> Error:
+    return Error(
+        f"STORAGES has no alias {alias!r}, which {by}.",
+        hint=f"Set STORAGES[{alias!r}] to a storage that is not served, or name another alias.",
+        id="cp_storage_meta.E001",
+    )

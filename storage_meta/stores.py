@@ -9,12 +9,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
+from datetime import timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar, cast
 
 from django.core.files import File
-from django.core.files.storage import Storage, storages
+from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.db import connections
 
 from controlplane.core.conf import conf
@@ -30,43 +32,94 @@ else:
 AHEAD = 4
 """Pieces that may wait for a storage: while one is written, the next are read and measured."""
 
-_ended_folders: set[Path] = set()
-"""Folders whose way up to the storage's own is known to be on the disk."""
+GRACE = timedelta(days=1)
+"""After so long nobody finishes an upload: what is left of it is removed, and the put that comes yet is refused."""
+
+IDLE = 8
+"""Threads that wait for the next call to a storage; what needs more at once starts more."""
+
+_flushed: set[Path] = set()
+"""Folders of which the way up to the storage's own is known to be on the disk."""
 
 logger = logging.getLogger(__name__)
 
 
 def storage_of(alias: str) -> Storage:
-    """Raises StorageUnavailable where STORAGES has no such alias, or its storage cannot be made."""
-    try:
-        return storages[alias]
-    except Exception as error:
-        logger.warning("The storage %r cannot be opened: %s", alias, error)
+    """Raises StorageUnavailable where STORAGES has no such alias, its storage cannot be made, or has no place of its own."""
+    if fault := fault_of(alias):
+        logger.warning("The storage %r %s", alias, fault)
         raise StorageUnavailable(
-            message=f"The storage {alias!r} cannot be opened. Nothing was changed; `manage.py check` tells why."
-        ) from error
+            message=f"The storage {alias!r} cannot be used. Nothing was changed; `manage.py check --deploy` tells why."
+        )
+    return storages[alias]
+
+
+def fault_of(alias: str) -> str:
+    """Why a storage cannot be used; empty: it can."""
+    try:
+        storage = storages[alias]
+    except Exception as error:
+        return f"cannot be made ({type(error).__name__}: {error})"
+    # without a location Django means MEDIA_ROOT, which is served
+    if isinstance(storage, FileSystemStorage) and not storage._location:  # type: ignore[attr-defined]
+        return "has no folder"
+    return ""
 
 
 def ask(alias: str, work: Callable[[Storage], T]) -> T:
-    """What `work` returns of the storage. FileNotFoundError passes; another failure is StorageUnavailable, and so is no answer
-    in STORAGE_TIMEOUT seconds: what hangs is left to itself, in a thread that nobody waits for."""
+    """What `work` returns of the storage: see `answer`."""
     storage = storage_of(alias)
+    return answer(alias, lambda: work(storage))
+
+
+def answer(alias: str, work: Callable[[], T]) -> T:
+    """What a call to a storage, or to a file of it, returns.
+
+    FileNotFoundError passes; another failure is StorageUnavailable, and so is no answer in STORAGE_TIMEOUT seconds: what hangs
+    is left to itself, in a thread that nobody waits for.
+    """
     outcome: Outcome[T] = Outcome(alias)
-    start(lambda: outcome.settle(lambda: work(storage)))
+    start(lambda: outcome.settle(work))
     return outcome.result()
 
 
-def start(work: Callable[[], None]) -> None:
-    """Do it in a thread that no exit of the process waits for, with the caller's context variables."""
-    context = copy_context()
+def remove_blob(alias: str, name: str) -> None:
+    """Remove a blob; that it is not there is no failure. Raises StorageUnavailable."""
+    try:
+        ask(alias, lambda storage: storage.delete(name))
+    except FileNotFoundError:
+        return
 
-    def run() -> None:
+
+def start(work: Callable[[], None]) -> None:
+    """Do it in a thread that no exit of the process waits for, with the caller's context variables.
+
+    Threads are used again: boto3, of which each thread has its own, takes a tenth of a second to make.
+    """
+    context = copy_context()
+    try:
+        jobs = _idle.pop()
+    except IndexError:
+        jobs = SimpleQueue()
+        threading.Thread(target=_works, args=[jobs], name="storage", daemon=True).start()
+    jobs.put(lambda: context.run(work))
+
+
+_idle: list[SimpleQueue[Callable[[], object]]] = []
+os.register_at_fork(after_in_child=_idle.clear)  # a child has none of these threads
+
+
+def _works(jobs: SimpleQueue[Callable[[], object]]) -> None:
+    while True:
+        job = jobs.get()
         try:
-            context.run(work)
+            job()
         finally:
             connections.close_all()  # a storage may keep its bytes in a database
-
-    threading.Thread(target=run, name="storage", daemon=True).start()
+        del job  # and what it holds, while this waits
+        if len(_idle) >= IDLE:
+            return
+        _idle.append(jobs)
 
 
 class Outcome(Generic[T]):
@@ -287,13 +340,13 @@ def keep(storage: Storage, name: str, size: int) -> None:
             os.fchmod(file.fileno(), 0o600)
         os.fsync(file.fileno())
     _flush_folder(path.parent)
-    if path.parent not in _ended_folders:
+    if path.parent not in _flushed:
         # each folder is named in the one above, up to the storage's own and the one that holds it
         for folder in list(path.parent.parents)[: name.count("/") + 1]:
             _flush_folder(folder)
-        if len(_ended_folders) > 1000:
-            _ended_folders.clear()
-        _ended_folders.add(path.parent)
+        if len(_flushed) > 1000:
+            _flushed.clear()
+        _flushed.add(path.parent)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -44,6 +44,15 @@ if CONTROLPLANE_DB:
 DATABASE_ROUTERS = ["controlplane.routers.ControlPlaneRouter"]
 CONTROLPLANE = {"DATABASE": "controlplane" if CONTROLPLANE_DB else "default"}
 
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "objects": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": os.environ.get("PORTAL_OBJECTS", "objects"), "file_permissions_mode": 0o600},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
 MIGRATION_MODULES = {"portal": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
