@@ -1,2 +1,2 @@
--- Guarantees: nothing yet.
-SELECT 1;
+DROP FUNCTION cp_storage_list_versions(uuid, uuid, text, text, bigint, integer);
+DROP FUNCTION cp_storage_list(uuid, uuid, text, text, integer, text, text, integer);
