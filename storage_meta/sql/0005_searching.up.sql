@@ -68,7 +68,7 @@ CREATE FUNCTION cp_storage_search(
     the_tenant uuid, the_bucket uuid, lo text, hi text, words jsonb, has_metadata jsonb, has_tags jsonb, of_type text,
     smallest bigint, largest bigint, since timestamptz, until timestamptz,
     by_rank boolean, after_rank real, after_key text, after_at timestamptz, after_id uuid, most integer
-) RETURNS TABLE (id uuid, rank real) LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 50
+) RETURNS TABLE (id uuid, rank real, object_key text, last_modified timestamptz) LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 50
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     asked tsquery := cp_storage_query(words);
@@ -78,9 +78,9 @@ BEGIN
         RETURN;  -- nothing to look up: it would read the whole tenant
     ELSIF by_rank THEN
         RETURN QUERY
-            SELECT hit.id, hit.rank
+            SELECT hit.id, hit.rank, hit.object_key, hit.last_modified
             FROM (
-                SELECT head.id, head.object_key, ts_rank(head.search_vector, asked) AS rank
+                SELECT head.id, head.object_key, head.last_modified, ts_rank(head.search_vector, asked) AS rank
                 FROM cp_storage_live(the_tenant, the_bucket, lo, hi, has_metadata, has_tags, of_type, smallest, largest,
                                      since, until) head
                 WHERE head.search_vector @@ asked
@@ -92,11 +92,12 @@ BEGIN
             LIMIT most;
     ELSIF words IS NOT NULL OR has_metadata IS NOT NULL OR has_tags IS NOT NULL THEN
         RETURN QUERY
-            SELECT hit.id, CASE WHEN words IS NULL THEN 0 ELSE ts_rank(hit.search_vector, asked) END
+            SELECT hit.id, CASE WHEN words IS NULL THEN 0 ELSE ts_rank(hit.search_vector, asked) END, hit.object_key,
+                hit.last_modified
             FROM (
                 SELECT found.*
                 FROM (
-                    SELECT head.id, head.last_modified, head.search_vector
+                    SELECT head.id, head.object_key, head.last_modified, head.search_vector
                     FROM cp_storage_live(the_tenant, the_bucket, lo, hi, has_metadata, has_tags, of_type, smallest, largest,
                                          since, until) head
                     WHERE words IS NULL OR head.search_vector @@ asked
@@ -109,7 +110,7 @@ BEGIN
             ORDER BY hit.last_modified DESC, hit.id DESC;
     ELSE
         RETURN QUERY
-            SELECT head.id, 0::real
+            SELECT head.id, 0::real, head.object_key, head.last_modified
             FROM cp_storage_live(the_tenant, the_bucket, lo, hi, NULL, NULL, of_type, smallest, largest, since, until) head
             WHERE after_id IS NULL OR (head.last_modified, head.id) < (after_at, after_id)
             ORDER BY head.last_modified DESC, head.id DESC
