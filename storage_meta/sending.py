@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC
+from email.message import Message
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
@@ -64,13 +65,11 @@ class Client:
             return Answer(error=self._what(error), seconds=time.monotonic() - began)
         return Answer(status, _wrong(status), text, _retry_after(answered), time.monotonic() - began)
 
-    def _exchange(
-        self, url: str, body: bytes, headers: Mapping[str, str], until: float
-    ) -> tuple[int, Mapping[str, str], str]:
+    def _exchange(self, url: str, body: bytes, headers: Mapping[str, str], until: float) -> tuple[int, Message, str]:
         target = guard.target_of(url)
         with closing(self._connected(target, until)) as opened:
             connection = HTTPConnection(target.host, target.port)  # which only speaks; it opens nothing
-            connection.sock = _Timed(opened, until)
+            connection.sock = _Socket(opened, until)
             connection.putrequest("POST", target.path, skip_host=True, skip_accept_encoding=True)
             for name, value in {"Host": target.authority, **headers, "Content-Length": str(len(body))}.items():
                 connection.putheader(name, value)
@@ -105,33 +104,41 @@ class Client:
         return f"There was no answer: {said}"[:MAX_ERROR].replace("\x00", "�")
 
 
-class _Timed(RawIOBase):
-    """A socket whose reads and writes together end at an instant: a timeout of each alone can be stretched byte by byte.
+class _Socket:
+    """What http.client asks of a socket, where all reads and writes together end at an instant.
 
-    Has what http.client asks of a socket: `sendall` and `makefile`.
+    A timeout of each read can be stretched byte by byte. Closing is left to whoever opened it.
     """
 
     def __init__(self, opened: socket.socket, until: float) -> None:
-        super().__init__()
-        self._socket, self._until = opened, until
-        self._read = 0
+        self._opened, self._until = opened, until
 
     def sendall(self, data: Any) -> None:
-        self._socket.settimeout(_left(self._until))
-        self._socket.sendall(data)
+        self._opened.settimeout(_left(self._until))
+        self._opened.sendall(data)
 
     def makefile(self, mode: str) -> BufferedReader:
-        return BufferedReader(self)
+        return BufferedReader(_Reads(self._opened, self._until))
+
+    def close(self) -> None:
+        pass
+
+
+class _Reads(RawIOBase):
+    def __init__(self, opened: socket.socket, until: float) -> None:
+        super().__init__()
+        self._opened, self._until = opened, until
+        self._count = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if self._read > 2 * MAX_ANSWER:
+        if self._count > 2 * MAX_ANSWER:  # the body is not read so far
             raise OSError(f"its head is longer than {MAX_ANSWER // 1024} KiB.")
-        self._socket.settimeout(_left(self._until))
-        count = self._socket.recv_into(buffer)
-        self._read += count
+        self._opened.settimeout(_left(self._until))
+        count = self._opened.recv_into(buffer)
+        self._count += count
         return count
 
 
@@ -159,7 +166,7 @@ def _wrong(status: int) -> str:
     return f"It answered {status}."
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _retry_after(headers: Message) -> float | None:
     """Seconds, from either form of Retry-After (RFC 9110, 10.2.3); None for what is neither."""
     text = (headers.get("Retry-After") or "").strip()
     if text.isascii() and text.isdecimal():
