@@ -1,2 +1,13 @@
--- Guarantees: nothing yet.
-SELECT 1;
+DROP TRIGGER cp_stays_versioned ON cp_storage_meta_bucket;
+DROP FUNCTION cp_storage_bucket_stays_versioned();
+DROP TRIGGER cp_points_at_newest ON cp_storage_meta_storageobject;
+DROP TRIGGER cp_points_at_newest ON cp_storage_meta_storageversion;
+DROP FUNCTION cp_storage_head_points();
+DROP TRIGGER cp_stays ON cp_storage_meta_storageobject;
+DROP FUNCTION cp_storage_head_stays();
+DROP TRIGGER cp_queue_blobs ON cp_storage_meta_storageversion;
+DROP FUNCTION cp_storage_queue_blobs();
+DROP TRIGGER cp_held ON cp_storage_meta_storageversion;
+DROP FUNCTION cp_storage_version_held();
+DROP TRIGGER cp_unchangeable ON cp_storage_meta_storageversion;
+DROP FUNCTION cp_storage_version_stays();
