@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from storage_meta import lookups
 from storage_meta.models import StorageObject, StorageVersion
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class StoredFile:
 
 
 def head(files: Files, key: str, version_id: str | None = None) -> StorageObject | StorageVersion:
-    raise NotImplementedError
+    return lookups.head(files, key, version_id)
 
 
 def get(files: Files, key: str, version_id: str | None = None, range: str | None = None) -> StoredFile:

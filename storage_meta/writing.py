@@ -1,65 +1,135 @@
-"""Everything that changes what a key holds: one transaction for head, version, access log and events."""
+"""What comes to a key: put, copy, restore. One transaction for head, version, access log and events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from storage_meta.blobs import Body
-from storage_meta.models import StorageObject, StorageVersion
+from django.db.backends.utils import CursorWrapper
+
+from storage_meta import access, blobs, lookups, outbox, quotas, trail, versions
+from storage_meta.blobs import Body, Received
+from storage_meta.bulk import bulk_put, record_version
+from storage_meta.conditions import Conditions, look, taken
+from storage_meta.contents import Said, said_of
+from storage_meta.deleting import delete, delete_many
+from storage_meta.errors import InvalidArgument
+from storage_meta.holding import legal_hold, retain, tag
+from storage_meta.keys import check_key, check_metadata
+from storage_meta.models import Bucket, StorageVersion
+from storage_meta.results import Change, DeleteResult, PutResult
 
 if TYPE_CHECKING:
     from storage_meta.handle import Files
 
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """object: the head. version_id: `null`, or 32 hex digits. size: bytes. over_quota: above a quota that only warns."""
-
-    object: StorageObject
-    version_id: str
-    etag: str
-    size: int
-    checksum_sha256: str
-    seq: int
-    over_quota: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteResult:
-    """delete_marker: a marker was put, or the version removed was one. version_id: of it; None: nothing was there.
-
-    existed: whether something was."""
-
-    delete_marker: bool
-    version_id: str | None
-    existed: bool
+__all__ = [
+    "DeleteResult",
+    "PutResult",
+    "bulk_put",
+    "copy",
+    "delete",
+    "delete_many",
+    "legal_hold",
+    "put",
+    "record_version",
+    "restore",
+    "retain",
+    "tag",
+]
 
 
-def put(files: Files, key: str, body: Body | None, **said: Any) -> PutResult:
-    raise NotImplementedError
+def put(
+    files: Files,
+    key: str,
+    body: Body | None,
+    *,
+    size: int | None = None,
+    etag: str | None = None,
+    part_size: int | None = None,
+    if_none_match: str | None = None,
+    if_match: str | None = None,
+    **content: Any,
+) -> PutResult:
+    """See Files.put_object. content: content_type, metadata, tags, storage_class, comment; without a body also storage_backend
+    (a free label), checksum_sha256, external_id."""
+    with trail.asked(files, "s3:PutObject", "CREATE", key):
+        check_key(key)
+        said = Said.checked(size=size, etag=etag, **content)
+        conditions = Conditions.checked(if_none_match, if_match)
+        _check_body(body, size, etag, part_size)
+        bucket, live_etag = look(files, key)
+        access.demand(files, "write", key)
+        objects = 0 if live_etag is not None else 1
+        announced = said.size if body is None else _announced(body)
+        over = quotas.demand(files.tenant_id, size=announced, objects=objects)
+        conditions.demand(key, live_etag)
+        if body is None:
+            return _stored(files, bucket, key, said, conditions, None, over)
+        received = blobs.receive(files.tenant_id, bucket.storage, body, part_size=part_size)
+        try:
+            if received.size > announced:
+                over = quotas.demand(files.tenant_id, size=received.size, objects=objects)
+            return _stored(files, bucket, key, said.with_bytes(received), conditions, received, over)
+        except BaseException:
+            blobs.dropped(received)
+            raise
 
 
-def bulk_put(files: Files, rows: Iterable[Mapping[str, Any]]) -> int:
-    raise NotImplementedError
+def _check_body(body: Body | None, size: int | None, etag: str | None, part_size: object) -> None:
+    if body is not None and (size is not None or etag is not None):
+        raise InvalidArgument(message="size and etag are measured where there is a body. Leave them out.")
+    if part_size is not None and (not isinstance(part_size, int) or isinstance(part_size, bool) or part_size < 1):
+        raise InvalidArgument(message=f"part_size is {part_size!r:.40}. Give whole bytes, 1 or more, or leave it out.")
 
 
-def record_version(files: Files, key: str, version_id: str, **content: Any) -> StorageVersion:
-    raise NotImplementedError
+def _announced(body: Body) -> int:
+    """Bytes that a body says it has, before it is read; 0: it does not say."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        return len(body)
+    try:
+        told = getattr(body, "size", None)
+    except Exception:  # a file of Django's that is closed, or has no size: it will be counted
+        return 0
+    return told if isinstance(told, int) and told > 0 else 0
 
 
-def delete(files: Files, key: str, version_id: str | None) -> DeleteResult:
-    raise NotImplementedError
+def _stored(
+    files: Files,
+    bucket: Bucket,
+    key: str,
+    said: Said,
+    conditions: Conditions,
+    received: Received | None,
+    over: bool,
+) -> PutResult:
+    with versions.change() as cursor:
+        if conditions.etag is not None:
+            locked = versions.lock(cursor, bucket, key)
+            conditions.demand(key, None if locked is None else locked.live_etag)
+        added = versions.add(cursor, files, bucket, key, said, vacant=conditions.vacant)
+        if added is None:
+            raise taken(key)
+        event = "s3:ObjectCreated:Put"
+        if received is not None:
+            blobs.kept(cursor, received)
+            if "-" in received.etag:
+                event = "s3:ObjectCreated:CompleteMultipartUpload"
+        _tell(cursor, files, bucket, "s3:PutObject", event, added.change(bucket))
+    return added.result(over)
 
 
-def delete_many(files: Files, keys: Sequence[str]) -> list[DeleteResult]:
-    raise NotImplementedError
-
-
-def restore(files: Files, key: str, version_id: str | None) -> PutResult:
-    raise NotImplementedError
+def _tell(
+    cursor: CursorWrapper,
+    files: Files,
+    bucket: Bucket,
+    action: str,
+    event: str,
+    change: Change,
+) -> None:
+    trail.write(cursor, files, action, "CREATE", [change.row()])
+    outbox.put(cursor, files, event, [change.event()])
+    if bucket.versioning != Bucket.Versioning.ENABLED:  # what it replaced may have had a blob
+        blobs.remove_after_commit(files.tenant_id)
 
 
 def copy(
@@ -67,22 +137,89 @@ def copy(
     key: str,
     new_key: str,
     *,
-    version_id: str | None,
-    bucket: str | None,
-    metadata: Mapping[str, Any] | None,
+    version_id: str | None = None,
+    bucket: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> PutResult:
-    raise NotImplementedError
+    """See Files.copy_object. The source is locked until the copy is committed, so that its blob is not removed meanwhile."""
+    target_files = files if bucket is None else files.bucket(bucket)
+    with trail.asked(target_files, "s3:CopyObject", "CREATE", new_key):
+        check_key(new_key)
+        said_metadata = None if metadata is None else check_metadata(metadata)
+        source = lookups.allowed_to_read(files, key, version_id)
+        target, live_etag = look(target_files, new_key)
+        access.demand(target_files, "write", new_key)
+        _, version = lookups.find(files, source, key, version_id)
+        over = quotas.demand(files.tenant_id, size=version.size, objects=0 if live_etag is not None else 1)
+        with versions.change() as cursor:
+            _lock_both(cursor, (source, key), (target, new_key))
+            version = _held_fast(cursor, files, source, key, version_id)
+            said = said_of(version, said_metadata)
+            added = versions.add(cursor, target_files, target, new_key, said)
+            assert added is not None  # noqa: S101 - without a condition
+            _tell(cursor, target_files, target, "s3:CopyObject", "s3:ObjectCreated:Copy", added.change(target))
+    return added.result(over)
 
 
-def tag(files: Files, key: str, tags: Mapping[str, str], version_id: str | None) -> StorageVersion:
-    raise NotImplementedError
+def _lock_both(cursor: CursorWrapper, source: tuple[Bucket, str], target: tuple[Bucket, str]) -> None:
+    """Heads of source and target, in one order for everybody: two copies across each other wait and do not block."""
+    for place in sorted({(at[0].pk, at[1]): at for at in (source, target)}.values(), key=lambda at: (at[0].pk, at[1])):
+        versions.lock(cursor, *place, shared=(place[0].pk, place[1]) != (target[0].pk, target[1]))
 
 
-def legal_hold(files: Files, key: str, on: bool, version_id: str | None, reason: str) -> StorageVersion:
-    raise NotImplementedError
+def _held_fast(cursor: CursorWrapper, files: Files, source: Bucket, key: str, version_id: str | None) -> StorageVersion:
+    _, version = lookups.find(files, source, key, version_id)
+    cursor.execute(
+        "SELECT FROM cp_storage_meta_storageversion WHERE tenant_id = %s AND id = %s FOR SHARE",
+        [files.tenant_id, version.pk],
+    )
+    if cursor.rowcount != 1:  # removed past the lock of its head, as in psql
+        raise lookups.no_such_version(key, version.version_id)
+    return version
 
 
-def retain(
-    files: Files, key: str, until: datetime | None, version_id: str | None, bypass: bool, reason: str
-) -> StorageVersion:
-    raise NotImplementedError
+def restore(files: Files, key: str, version_id: str | None) -> PutResult:
+    """See Files.restore_object. Without an id, of what is not deleted nothing is changed."""
+    with trail.asked(files, "s3:RestoreObject", "CREATE", key, version_id):
+        check_key(key)
+        if version_id is not None:
+            lookups.check_version_id(version_id)
+        bucket, live_etag = look(files, key)
+        access.demand(files, "write", key)
+        if version_id is None:
+            return _uncovered(files, bucket, key)
+        return _again(files, bucket, key, version_id, live_etag)
+
+
+def _uncovered(files: Files, bucket: Bucket, key: str) -> PutResult:
+    with versions.change() as cursor:
+        head = versions.lock(cursor, bucket, key)
+        if head is None:
+            raise lookups.unknown(key)
+        ordered = StorageVersion.objects.filter(tenant_id=files.tenant_id, object_id=head.id).newest_first()
+        version = ordered.filter(is_delete_marker=False).first()
+        if version is None:
+            raise lookups.deleted(key)
+        sequence = None
+        if head.is_delete_marker:
+            markers = list(ordered.filter(seq__gt=version.seq).values_list("pk", flat=True))
+            sequence = versions.remove(cursor, files.tenant_id, head.id, markers)
+        change = Change.of(bucket, key, version, sequence)
+        trail.write(cursor, files, "s3:RestoreObject", "CREATE", [change.row()])
+        if sequence is not None:
+            outbox.put(cursor, files, "s3:ObjectRestore:Completed", [change.event()])
+        found = lookups.current(bucket, key)
+    found.bucket = bucket
+    return PutResult(found, version.version_id, version.etag, version.size, version.checksum_sha256, version.seq)
+
+
+def _again(files: Files, bucket: Bucket, key: str, version_id: str, live_etag: str | None) -> PutResult:
+    _, version = lookups.find(files, bucket, key, version_id)
+    over = quotas.demand(files.tenant_id, size=version.size, objects=0 if live_etag is not None else 1)
+    with versions.change() as cursor:
+        versions.lock(cursor, bucket, key)
+        _, version = lookups.find(files, bucket, key, version_id)
+        added = versions.add(cursor, files, bucket, key, said_of(version))
+        assert added is not None  # noqa: S101 - without a condition
+        _tell(cursor, files, bucket, "s3:RestoreObject", "s3:ObjectRestore:Completed", added.change(bucket))
+    return added.result(over)
