@@ -53,3 +53,26 @@ def _missing(alias: str, by: str) -> Error:
         hint=f"Set STORAGES[{alias!r}] to a storage that is not served, or name another alias.",
         id="cp_storage_meta.E001",
     )
+
+
+@register(Tags.database)
+def check_letters(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """Whether the database knows letters beyond ASCII. Runs with `check --database` and before `migrate`."""
+    if conf.DATABASE not in (databases or ()):
+        return []
+    with connections[conf.DATABASE].cursor() as cursor:
+        cursor.execute("SELECT coalesce((tsvector_to_array(to_tsvector('simple', 'ÜBER')))[1], '')")
+        [[lowered]] = cursor.fetchall()
+    return faults_of_letters(lowered)
+
+
+def faults_of_letters(lowered: str) -> Iterable[CheckMessage]:
+    """What is wrong with a server that makes this of the word ÜBER; pure."""
+    if lowered != "über":
+        yield Error(
+            f"The database makes {lowered!r} of the word 'ÜBER': objects are not found by words with such letters.",
+            hint="Create the database anew with a ctype that knows letters, as C.UTF-8 or en_US.UTF-8, and restore into it.",
+            id="cp_storage_meta.E002",
+        )
