@@ -32,7 +32,9 @@ class Found:
     pieces: list[Piece]
 
 
-def headline(text: str, query: str | Query | None, *, prefix_match: bool = False, around: int | None = None) -> list[Piece]:
+def headline(
+    text: str, query: str | Query | None, *, prefix_match: bool = False, around: int | None = None
+) -> list[Piece]:
     """The pieces of a text. around: keep so many characters on both sides of the first hit, … for the rest.
 
     Words are those of the query that are not excluded; a phrase is marked where all of it stands. What cannot be read as a

@@ -35,7 +35,7 @@ class Term:
     @property
     def sure(self) -> bool:
         """Whether the database sees a word in it. Of signs beyond ASCII only its own tables know."""
-        return any(character.isascii() and character.isalnum() or character.isalpha() for character in self.text)
+        return any((character.isascii() and character.isalnum()) or character.isalpha() for character in self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,9 @@ def parse(typed: object, *, prefix_match: bool = False) -> Query:
     a word or punctuation. An unclosed phrase runs to the end. prefix_match: the last word is the beginning of one.
     """
     if not isinstance(typed, str):
-        raise InvalidArgument(message=f"query is {type(typed).__name__}, no text. Give text, or None for filters alone.")
+        raise InvalidArgument(
+            message=f"query is {type(typed).__name__}, no text. Give text, or None for filters alone."
+        )
     text, cut = _normalised(typed)
     items: list[Term | None] = []
     counted = 0

@@ -27,11 +27,12 @@ ORDERS = ("relevance", "last_modified")
 MOST = 1000
 """Objects of a page."""
 
+BEGINNING, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 LARGEST = 2**63 - 1
 """Bytes that a size can say."""
 
 _SEARCH = """
-    SELECT id, rank FROM cp_storage_search(
+    SELECT id, rank, object_key, last_modified FROM cp_storage_search(
         %s::uuid, %s::uuid, %s::text, %s::text, %s::jsonb, %s::jsonb, %s::jsonb, %s::text, %s::bigint, %s::bigint,
         %s::timestamptz, %s::timestamptz, %s, %s::real, %s::text, %s::timestamptz, %s::uuid, %s
     )
@@ -166,7 +167,8 @@ def can_be_found(words: Query) -> bool:
     if not words.terms or words.certain:
         return bool(words.terms)
     with connections[conf.DATABASE].cursor() as cursor:
-        cursor.execute("SELECT querytree(cp_storage_query(%s::jsonb))", [Jsonb(words.as_json())])
+        asked: list[Any] = [Jsonb(words.as_json())]
+        cursor.execute("SELECT querytree(cp_storage_query(%s::jsonb))", asked)
         [[tree]] = cursor.fetchall()
     if tree == "T":
         raise queries.only_excludes()
@@ -256,4 +258,4 @@ def _instant(name: str, value: object) -> datetime | None:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        return (datetime.min if value.year == 1 else datetime.max).replace(tzinfo=UTC)
+        return BEGINNING if value.year == 1 else END
