@@ -867,7 +867,9 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="storageevent",
             index=models.Index(
-                condition=models.Q(("state", "pending")), fields=["next_attempt_at"], name="storageevent_due_idx"
+                condition=models.Q(("state", "pending")),
+                fields=["hook", "next_attempt_at"],
+                name="storageevent_due_idx",
             ),
         ),
         migrations.AddIndex(

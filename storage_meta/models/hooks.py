@@ -1,17 +1,24 @@
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
 
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.db import IntegrityError, models, router, transaction
 from django.urls import reverse
 
+from controlplane.core.commands import sentence
 from controlplane.core.constraints import TenantForeignKey
 from controlplane.core.fields import EncryptedTextField, created_at_field, id_field, updated_at_field
-from storage_meta import delivering, signing
+from controlplane.core.ids import now
+from storage_meta import guard, keys, outbox, signing
+from storage_meta.errors import InvalidArgument, TenantRequired
 from storage_meta.models.bucket import Bucket
 from tenants.models import Tenant
+
+MAX_EVENT_TYPES = 20
 
 
 class StorageHookQuerySet(models.QuerySet["StorageHook"]):
@@ -23,18 +30,35 @@ class StorageHookQuerySet(models.QuerySet["StorageHook"]):
 
 
 class StorageHookManager(models.Manager.from_queryset(StorageHookQuerySet)):  # type: ignore[misc]
+    def get_queryset(self) -> StorageHookQuerySet:
+        """Without the secrets, which only who signs or rotates reads."""
+        found: StorageHookQuerySet = super().get_queryset().defer("secrets")
+        return found
+
     def register(
         self,
         *,
         tenant: Tenant,
         name: str,
         url: str,
-        event_types: tuple[str, ...] = ("s3:*",),
+        event_types: Sequence[str] = ("s3:*",),
         bucket: Bucket | None = None,
         prefix: str = "",
         suffix: str = "",
+        resolve: guard.Resolve | None = None,
     ) -> tuple[StorageHook, str]:
-        """Make a hook; returns it and its secret (`whsec_…`), which is shown this once."""
+        """Make a hook; returns it and its secret (`whsec_…`), which is shown this once.
+
+        event_types: as in outbox.EVENT_TYPES, or their beginnings with a `*`. bucket: None for all. prefix, suffix: of the keys,
+        to the letter. resolve: who tells the addresses of the url's host (guard.Resolve). Raises InvalidArgument for what no
+        hook can be, an address that is not public included; TenantRequired for anything but a stored tenant.
+        """
+        if not isinstance(tenant, Tenant) or tenant._state.adding:
+            raise TenantRequired(message="A hook is a tenant's. Name a stored one.")
+        if isinstance(event_types, str) or not isinstance(event_types, Sequence):
+            raise InvalidArgument(message="event_types is no list. Give a list, as ['s3:ObjectCreated:*'].")
+        if bucket is not None and not isinstance(bucket, Bucket):
+            raise InvalidArgument(message="bucket is no bucket. Give its row, or None for all.")
         secret = signing.new_secret()
         hook = StorageHook(
             tenant=tenant,
@@ -46,8 +70,16 @@ class StorageHookManager(models.Manager.from_queryset(StorageHookQuerySet)):  # 
             suffix=suffix,
             secrets=secret,
         )
-        hook.full_clean()
-        hook.save(force_insert=True)
+        if resolve is not None:
+            hook.resolve = resolve
+        try:
+            hook.full_clean()
+            with transaction.atomic(using=router.db_for_write(StorageHook)):
+                hook.save(force_insert=True)
+        except ValidationError as refused:
+            raise InvalidArgument(message=sentence(refused)) from None
+        except IntegrityError:  # of two who asked at once
+            raise InvalidArgument(message="name: Another hook of this tenant has this name.") from None
         return hook, secret
 
 
@@ -82,6 +114,7 @@ class StorageHook(models.Model):
     updated_at = updated_at_field()
 
     reference = "name"
+    resolve: guard.Resolve = staticmethod(guard.by_system)  # who tells the addresses of the url's host when it is saved
     objects = StorageHookManager()
 
     class Meta:
@@ -109,18 +142,87 @@ class StorageHook(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("admin:cp_storage_meta_storagehook_change", args=[self.pk])
 
+    def clean(self) -> None:
+        """Beside the rules of the columns: an address hooks may have, types that exist, texts that can be stored."""
+        refused: dict[str, str] = {}
+        for name, check in (
+            ("name", lambda: keys.check_text("name", self.name, 200)),
+            ("prefix", lambda: keys.check_text("prefix", self.prefix, keys.KEY_BYTES)),
+            ("suffix", lambda: keys.check_text("suffix", self.suffix, keys.KEY_BYTES)),
+            ("event_types", self._check_event_types),
+            ("url", lambda: guard.check(self.url, self.resolve)),
+        ):
+            try:
+                check()
+            except InvalidArgument as error:
+                refused[name] = error.message
+        if refused:
+            raise ValidationError({name: ValidationError(message, "invalid") for name, message in refused.items()})
+
     def rotate_secret(self) -> str:
         """Give it a new secret, which is returned this once; the one before signs too, until the next rotation."""
         secret = signing.new_secret()
-        self.secrets = "\n".join([secret, *self.secrets.split("\n")[:1]])
-        self.save(update_fields=["secrets"])
+        with transaction.atomic(using=router.db_for_write(StorageHook)):
+            stored = StorageHook.objects.select_for_update().get(pk=self.pk)
+            try:
+                before = stored.secrets.split()[:1]
+            except ImproperlyConfigured:  # the key that it was written with is gone
+                before = []
+            self.secrets = "\n".join([secret, *before])
+            self.save(update_fields=["secrets"])
         return secret
 
+    def disable(self, reason: str) -> None:
+        """Make no events and send none, until it is enabled. What waits is kept."""
+        self.enabled, self.disabled_reason = False, reason[:500]
+        self.save(update_fields=["enabled", "disabled_reason"])
 
-class StorageEventManager(models.Manager["StorageEvent"]):
-    def deliver_due(self, limit: int = 100, now: Any = None) -> int:
-        """Send what is due; returns how many were tried. See storage_meta.delivering."""
-        return delivering.deliver_due(limit=limit, now=now)
+    def enable(self) -> None:
+        """Make events and send them again, what waited included."""
+        self.enabled, self.disabled_reason = True, ""
+        self.save(update_fields=["enabled", "disabled_reason"])
+
+    def _check_event_types(self) -> None:
+        if not isinstance(self.event_types, list) or not 1 <= len(self.event_types) <= MAX_EVENT_TYPES:
+            raise InvalidArgument(message=f"Name 1 to {MAX_EVENT_TYPES} types, as s3:ObjectCreated:*.")
+        known = {pattern for each in outbox.EVENT_TYPES for pattern in outbox.patterns_of(each)}
+        if unknown := [each for each in self.event_types if not isinstance(each, str) or each not in known]:
+            raise InvalidArgument(
+                message=f"{unknown[0]!r:.80} is no type of event. Write one as s3:ObjectCreated:Put, or its beginning and *."
+            )
+
+
+class StorageEventQuerySet(models.QuerySet["StorageEvent"]):
+    def for_tenant(self, tenant: Tenant) -> Self:
+        return self.filter(tenant=tenant)
+
+    def dead(self) -> Self:
+        """Those that are not tried any more."""
+        return self.filter(state="dead")
+
+    def resend(self, at: datetime | None = None) -> int:
+        """Have them sent now, whatever became of them; returns how many.
+
+        Left out: those of hooks that are disabled, and those that a worker has at this moment. Attempts go on counting: one that
+        was dead has this one more, and is dead again if that fails. at: the present, None: the clock's.
+        """
+        present = at or now()
+        free = models.Q(leased_until=None) | models.Q(leased_until__lte=present)
+        return self.filter(free, hook__enabled=True).update(
+            state=StorageEvent.State.PENDING, next_attempt_at=present, leased_until=None
+        )
+
+
+class StorageEventManager(models.Manager.from_queryset(StorageEventQuerySet)):  # type: ignore[misc]
+    delivery: ClassVar[Callable[..., int]]
+    """Stands above the models, so the app hands it in when it is ready."""
+
+    def deliver_due(self, limit: int = 100, now: datetime | None = None, **options: Any) -> int:
+        """Send what is due, at most `limit` events, and wait for the answers; returns how many were tried.
+
+        Not to be called in a transaction. See storage_meta.delivering.
+        """
+        return type(self).delivery(limit=limit, now=now, **options)
 
 
 class StorageEvent(models.Model):
@@ -170,8 +272,10 @@ class StorageEvent(models.Model):
             ),
         ]
         indexes = [
-            # what the worker claims; what is done is not in it
-            models.Index(fields=["next_attempt_at"], condition=models.Q(state="pending"), name="storageevent_due_idx"),
+            # what the worker claims, hook by hook, so that what waits for one is not in the way of the others
+            models.Index(
+                fields=["hook", "next_attempt_at"], condition=models.Q(state="pending"), name="storageevent_due_idx"
+            ),
             # events of a hook: for its page, and for deleting it
             models.Index(fields=["tenant", "hook", "id"], name="storageevent_hook_idx"),
         ]
