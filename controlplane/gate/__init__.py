@@ -17,6 +17,7 @@ from controlplane.gate.asking import MAX_REQUEST_ID
 from controlplane.gate.calls import Call, authorize, call
 from controlplane.gate.ending import catch_up
 from controlplane.gate.grants import Grant
+from controlplane.gate.storing import files
 from controlplane.gate.tally import counts
 
 __all__ = (
@@ -30,4 +31,5 @@ __all__ = (
     "call",
     "catch_up",
     "counts",
+    "files",
 )

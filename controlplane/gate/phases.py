@@ -31,8 +31,8 @@ def verify(token: str, asked: Asked) -> VerifiedKey:
         raise counted(refusing.of_key(refused)) from refused
 
 
-def read(key: VerifiedKey, asked: Asked) -> EffectivePolicy:
-    """Phase 3: the policies in force, all of them to be read."""
+def in_force(key: VerifiedKey) -> EffectivePolicy:
+    """The policies in force for a key."""
     try:
         found: EffectivePolicy = persistently(lambda: Policy.objects.effective(key.tenant_id, key=key))
     except (*AWAY, CacheUnavailable) as error:
@@ -41,6 +41,12 @@ def read(key: VerifiedKey, asked: Asked) -> EffectivePolicy:
         tenant = Object("tenant", key.tenant_id)
         denied = Denied("policy_unavailable", 503, error.message, level="tenant", object=tenant, retry_after=1)
         raise counted(denied) from error
+    return found
+
+
+def read(key: VerifiedKey, asked: Asked) -> EffectivePolicy:
+    """Phase 3: the policies in force, all of them to be read."""
+    found = in_force(key)
     if refusal := found.unreadable(*OF_A_CALL):
         asks = {"model": _name(asked), "region": asked.region or NOWHERE}
         refusing.refuse(refusing.of_decision(Decision.of(found, refusal, asks)), key, asked.model)
