@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError, connections
+from django.db import connections, models
 from django.db.backends.utils import CursorWrapper
-from psycopg.types.json import Jsonb
 
-from auditing.context import Actor, actor_of, current
+from auditing.context import Actor, actor_of
 from auditing.middleware import client_address
-from auditing.redaction import clean, redact
+from controlplane.core import partitions
 from controlplane.core.conf import conf
-from controlplane.core.ids import now, uuid7_at
-from storage_meta.errors import AccessDenied, InvalidArgument, StorageError, StorageUnavailable, TenantRequired
+from controlplane.core.ids import lower_bound, now
+from storage_meta import access, cleaning, keys, tokens
+from storage_meta.asking import answered, asked
+from storage_meta.errors import AccessDenied, InvalidArgument, StorageUnavailable, TenantRequired
 from storage_meta.models import StorageAudit
+from storage_meta.recording import insert, who
 from tenants.apart import apart
 from tenants.models import Tenant
+from tenants.scope import current_scope
 
 if TYPE_CHECKING:
     from storage_meta.handle import Files
 
+__all__ = ("AuditPage", "answered", "asked", "cleanup", "log", "logs", "opened", "who", "write")
+
 Handle = TypeVar("Handle", bound="Files")
-
-logger = logging.getLogger(__name__)
-
-TEXT_LIMIT = 4096
-"""Characters of a text that are kept, as in the audit log."""
-
-KEY_BYTES = 1024
-"""Bytes of a key that are kept: no key is longer, but a call may be refused for one, and an index has to take it."""
-
-LIMITS = {"action": 64, "record_type": 15, "bucket": 63, "version_id": 1024, "sequencer": 16, "etag": 255,
-          "actor_type": 16, "actor_id": 255, "error_code": 64}  # fmt: skip
-"""Characters that the columns of a row take; of other texts TEXT_LIMIT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,206 +70,224 @@ def opened(cls: type[Handle], tenant: Tenant, *, effective: Any, actor: object, 
     )
 
 
-def who(files: Files) -> Actor:
-    """Who acts through a handle: its actor, else that of the open `audit_context`, else the system."""
-    if files.actor is not None:
-        return files.actor
-    said = current()
-    return Actor(
-        said.get("actor_type", "system"),
-        said.get("actor_id", ""),
-        said.get("actor_label", ""),
-        said.get("actor_role", ""),
-    )
-
-
-@contextmanager
-def asked(files: Files, action: str, record_type: str, key: str = "", version_id: str | None = None) -> Iterator[None]:
-    """Around a call: what ends it in a StorageError is written down on a connection of its own before the error leaves.
-
-    What the database itself refuses leaves as a StorageError too. An error is written once, by the innermost of several.
-    """
-    try:
-        yield
-    except StorageError as error:
-        _ended(files, action, record_type, key, version_id, error)
-        raise
-    except DatabaseError as error:
-        told = _told(error)
-        if told is None:
-            raise
-        _ended(files, action, record_type, key, version_id, told)
-        raise told from error
-    except InterfaceError as error:
-        raise _told(error) or error from error
-
-
-def _told(error: Exception) -> StorageError | None:
-    """What a refusal of the database means to a caller; None: that the code is wrong, which it should be told as it is."""
-    if isinstance(error, DataError):
-        return InvalidArgument(
-            message="The database does not take one of these values. Check lengths, numbers and times."
-        )
-    if isinstance(error, IntegrityError):
-        return StorageUnavailable(message="Somebody changed this at the same time. Nothing was changed; try again.")
-    if isinstance(error, OperationalError | InterfaceError):
-        return StorageUnavailable(message="The database does not answer, or is busy. Nothing was changed; try again.")
-    return None
-
-
-def _ended(files: Files, action: str, record_type: str, key: str, version_id: str | None, error: StorageError) -> None:
-    if error.recorded:
-        return
-    error.recorded = True
-    said: dict[str, Any] = {
-        "object_key": key,
-        "version_id": version_id,
-        "success": False,
-        "error_code": error.code,
-        "error_message": error.message,
-    }
-    if isinstance(error, AccessDenied) and error.decision is not None:
-        said["metadata"] = _decided(error.decision)
-
-    def work() -> None:
-        with connections[conf.DATABASE].cursor() as cursor:
-            write(cursor, files, action, record_type, [said])
-
-    try:
-        apart(work, conf.DATABASE)
-    except (DatabaseError, InterfaceError):  # the caller is told why his call failed, not why that was not written
-        logger.exception(
-            "%s of tenant %s ended in %s, which could not be recorded", action, files.tenant_id, error.code
-        )
-
-
-def _decided(decision: Any) -> dict[str, Any]:
-    """Of a refusal by policies: why, and by whose word."""
-    by = getattr(decision, "by", None)
-    return {
-        "reason": getattr(decision, "reason", ""),
-        "policy": None if by is None else str(by),
-        "pattern": getattr(decision, "pattern", None),
-        "mode": getattr(decision, "request", {}).get("mode"),
-    }
-
-
-_ROW = {
-    "bucket": "text", "object_key": "text", "version_id": "text", "sequencer": "text", "size": "bigint", "etag": "text",
-    "is_delete_marker": "boolean", "bytes_sent": "bigint", "metadata": "jsonb", "success": "boolean", "error_code": "text",
-    "error_message": "text",
-}  # fmt: skip
-_COMMON = ("created_at", "tenant_id", "action", "record_type", "actor_type", "actor_id", "actor_name", "source_ip", "user_agent",
-           "request_id")  # fmt: skip
-_NAMES = ", ".join(("id", *_ROW, *_COMMON))
-_INSERT_ONE = (
-    f"INSERT INTO cp_storage_meta_storageaudit ({_NAMES}) "  # noqa: S608 - names of columns, and places for values
-    f"VALUES ({', '.join(['%s'] * (1 + len(_ROW) + len(_COMMON)))})"
-)
-# no COPY: a tenant's scope refuses it
-_INSERT_MANY = (
-    f"INSERT INTO cp_storage_meta_storageaudit ({_NAMES}) "  # noqa: S608
-    f"SELECT u.*, {', '.join(['%s'] * len(_COMMON))} "
-    f"FROM unnest(%s::uuid[], {', '.join(f'%s::{kind}[]' for kind in _ROW.values())}) u"
-)
-
-
 def write(cursor: CursorWrapper, files: Files, action: str, record_type: str, rows: list[dict[str, Any]]) -> None:
     """Rows of what the open transaction did: dicts of the log's columns, beside who and when, which the handle knows.
 
-    All are of one instant, in the order given. Texts are cut to what their columns take, and lose secrets, but for keys.
+    See recording.insert.
     """
     insert(cursor, files, action, record_type, rows, now())
 
 
-def insert(
-    cursor: CursorWrapper,
-    files: Files,
-    action: str,
-    record_type: str,
-    rows: list[dict[str, Any]],
-    at: datetime,
-    **by: Any,
-) -> list[UUID]:
-    """The same for another instant, whose month takes rows; by: columns of who did it, other than the handle's. The ids."""
-    if not rows:
-        return []
-    ids = sorted(uuid7_at(at) for _ in rows)
-    common = [_fitting(name, value) for name, value in _common(files, action, record_type, at, by).items()]
-    told = [[_fitting(name, row.get(name, _default(files, name))) for name in _ROW] for row in rows]
-    if len(rows) == 1:
-        cursor.execute(_INSERT_ONE, [ids[0], *told[0], *common])
-    else:
-        cursor.execute(_INSERT_MANY, [*common, ids, *(list(column) for column in zip(*told, strict=True))])
-    return ids
+def log(files: Files, action: str, *, created_at: datetime | None = None, **fields: Any) -> UUID:
+    """Write a row about what was done elsewhere; returns its id.
+
+    fields: columns of the log (object_key, version_id, size, metadata, success, error_code …); actor, user_id and user_name say
+    who, else the handle does; record_type is told by the action where it is left out. created_at: aware, from 2020-01 to 3
+    months ahead; its month is made. Raises InvalidArgument, KeyTooLong, InvalidMetadata, AccessDenied, StorageUnavailable.
+    """
+    with asked(files, "cp:LogAudit", "ADMIN"), answered():
+        said, by = _checked(action, fields)
+        access.demand(files, "write", said.get("object_key", ""), bucket=said.get("bucket"))
+        at = now() if created_at is None else _accepted(created_at)
+        with connections[conf.DATABASE].cursor() as cursor:
+            [id] = insert(cursor, files, action, said.pop("record_type"), [said], at, **by)
+    return id
 
 
-def _common(files: Files, action: str, record_type: str, at: datetime, by: dict[str, Any]) -> dict[str, Any]:
-    said, actor = current(), who(files)
-    found = {
-        "created_at": at,
-        "tenant_id": files.tenant_id,
-        "action": action,
-        "record_type": record_type,
-        "actor_type": actor.type,
-        "actor_id": actor.id,
-        "actor_name": actor.label,
-        "source_ip": files.source_ip or said.get("ip"),
-        "user_agent": files.user_agent or said.get("user_agent"),
-        "request_id": files.request_id or said.get("request_id"),
-    }
-    return found | by
-
-
-_DEFAULTS: dict[str, Any] = {
-    "size": None,
-    "bytes_sent": None,
-    "metadata": None,
-    "is_delete_marker": False,
-    "success": True,
+_WHO = ("actor_type", "actor_id", "actor_name", "source_ip", "user_agent", "request_id")
+_SAID = ("bucket", "object_key", "version_id", "sequencer", "etag", "error_code", "error_message")
+_ALIASES = {"user_id": "actor_id", "user_name": "actor_name"}
+_KINDS = {
+    "READ": ("Get", "Head", "List", "Search"),
+    "UPDATE_METADATA": ("PutObjectTagging", "PutObjectLegalHold", "PutObjectRetention"),
+    "CREATE": ("Put", "Copy", "Restore", "Complete"),
+    "DELETE": ("Delete", "Lifecycle"),
 }
 
 
-def _default(files: Files, name: str) -> Any:
-    return files.bucket_name if name == "bucket" else _DEFAULTS.get(name, "")
+def _checked(action: str, fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a row says, and who did it. Texts that are too long are cut later: a log takes what it is told."""
+    if not keys.check_text("action", action, 64):
+        raise InvalidArgument(message="action is empty. Name what was done, as s3:PutObject.")
+    said: dict[str, Any] = {"record_type": _record_type(action, fields.pop("record_type", None))}
+    by: dict[str, Any] = {}
+    if fields.get("actor") is not None:
+        actor = actor_of(fields["actor"])
+        by = {"actor_type": actor.type, "actor_id": actor.id, "actor_name": actor.label}
+    elif fields.get("user_id") is not None:
+        by = {"actor_type": "user", "actor_id": "", "actor_name": ""}
+    fields.pop("actor", None)
+    for given, value in fields.items():
+        name = _ALIASES.get(given, given)
+        if value is None:
+            continue
+        if name == "object_key":
+            said[name] = keys.check_key(value) if value != "" else ""
+        elif name == "source_ip":
+            by[name] = _address(value)
+        elif name in _WHO or name in _SAID:
+            (by if name in _WHO else said)[name] = _text(given, value)
+        elif name in ("size", "bytes_sent"):
+            said[name] = _number(name, value, 2**63 - 1)
+        elif name in ("success", "is_delete_marker"):
+            said[name] = _flag(name, value)
+        elif name == "metadata":
+            said[name] = keys.check_metadata(value)
+        else:
+            raise InvalidArgument(message=f"The access log has no {given!r:.70}. Use the names of its columns.")
+    return said, by
 
 
-def _fitting(name: str, value: Any) -> Any:
-    """A value as its column takes it."""
-    if name == "object_key":
-        return _key(value)
-    if name == "metadata":
-        return None if value is None else Jsonb(redact(value))
-    if name in ("created_at", "tenant_id", "source_ip") or name in _DEFAULTS:
-        return value
-    return _text(value)[: LIMITS.get(name, TEXT_LIMIT)]
+def _record_type(action: str, given: object) -> str:
+    if given is None:
+        done = action.partition(":")[2]
+        return next((kind for kind, beginnings in _KINDS.items() if done.startswith(beginnings)), "ADMIN")
+    if not isinstance(given, str) or given not in StorageAudit.RecordType.values:
+        raise InvalidArgument(message=f"record_type is one of {', '.join(StorageAudit.RecordType.values)}.")
+    return given
 
 
-def _text(value: Any) -> str:
-    """Text without secrets; of what is no text its kind, which is what was wrong with it."""
-    if value is None:
-        return ""
-    return clean(value) if isinstance(value, str) else f"<{type(value).__name__}>"
-
-
-def _key(value: Any) -> str:
-    """A key byte for byte, so that its rows are found by it; of what no key can be as much as the column takes."""
+def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        return _text(value)
-    found: str = value
-    if "\x00" in found or not found.isascii():
-        found = found.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-        found = found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return found.encode()[:KEY_BYTES].decode(errors="ignore")
+        raise InvalidArgument(message=f"{name} is no text. Give text, or leave it out.")
+    return value
 
 
-def log(files: Files, action: str, *, created_at: datetime | None = None, **fields: Any) -> UUID:
-    raise NotImplementedError
+def _number(name: str, value: object, most: int, least: int = 0) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidArgument(message=f"{name} is a whole number from {least} to {most:,}.")
+    return value
 
 
-def logs(files: Files, **filters: Any) -> AuditPage:
-    raise NotImplementedError
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(message=f"{name} is true or false.")
+    return value
+
+
+def _address(value: object) -> str:
+    try:
+        return str(ip_address(_text("source_ip", value))).partition("%")[0]
+    except ValueError:
+        raise InvalidArgument(
+            message="source_ip is no address. Give an IPv4 or IPv6 address, or leave it out."
+        ) from None
+
+
+def _instant(name: str, value: object) -> datetime:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidArgument(message=f"{name} is no instant with a time zone. Give an aware datetime.")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidArgument(message=f"{name} is outside the years 1 to 9999. Check the date.") from None
+
+
+def _accepted(created_at: datetime) -> datetime:
+    """The instant of a row, whose month is there afterwards, made on a connection of its own: a tenant's scope may make none."""
+    at = _instant("created_at", created_at)
+    month = partitions.month_of(at)
+    if month not in partitions.existing_months(cleaning.LOG):
+        try:
+            partitions.plan((), now(), months=[month])
+            apart(lambda: partitions.ensure(cleaning.LOG, now(), months=[month]))
+        except partitions.PartitionMissing as error:
+            raise InvalidArgument(message=f"created_at: {error.message}") from error
+        except partitions.PartitionBusy as error:
+            raise StorageUnavailable(message=error.message) from error
+    return at
+
+
+def logs(
+    files: Files,
+    *,
+    object_key: str | None = None,
+    action: str | None = None,
+    record_type: str | None = None,
+    version_id: str | None = None,
+    actor_id: str | None = None,
+    user_id: str | None = None,
+    request_id: str | None = None,
+    success: bool | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 100,
+    continuation_token: str | None = None,
+) -> AuditPage:
+    """Rows of the handle's tenant, of its bucket if it is for one, newest first; limit: 1 to 1000 of them.
+
+    action: one, or with a star at its end all that begin alike; user_id: another name of actor_id; since, until: aware, the
+    second excluded. Under policies rows about keys that may not be listed are left out: such a page may be short. Raises
+    InvalidArgument, KeyTooLong, AccessDenied.
+    """
+    with asked(files, "cp:ListAudits", "READ", object_key or ""), answered():
+        texts = {
+            "action": action,
+            "record_type": None if record_type is None else _record_type("", record_type),
+            "version_id": version_id,
+            "actor_id": actor_id if actor_id is not None else user_id,
+            "request_id": request_id,
+        }
+        asks: dict[str, Any] = {name: keys.check_text(name, v, 1024) for name, v in texts.items() if v is not None}
+        if object_key is not None:
+            asks["object_key"] = keys.check_key(object_key) if object_key != "" else ""
+        if success is not None:
+            asks["success"] = _flag("success", success)
+        for name, at in (("since", since), ("until", until)):
+            if at is not None:
+                asks[name] = _instant(name, at)
+        limit = _number("limit", limit, 1000, 1)
+        after = None
+        if continuation_token is not None:
+            after = UUID(tokens.read(files, "audit", continuation_token, **asks))
+        if files.bucket_name is not None:
+            access.demand(files, "list", object_key or "")
+        found = list(_narrowed(files, asks, after)[: limit + 1])
+        more, found = len(found) > limit, found[:limit]
+        token = tokens.make(files, "audit", found[-1].pk.hex, **asks) if more else None
+        seen = [row for row in found if access.allowed(files, "list", row.object_key, bucket=row.bucket)]
+    return AuditPage(seen, more, token)
+
+
+def _narrowed(files: Files, asks: dict[str, Any], after: UUID | None) -> models.QuerySet[StorageAudit]:
+    rows = StorageAudit.objects.for_tenant(files.tenant_id).order_by("-id")
+    if files.bucket_name is not None:
+        rows = rows.filter(bucket=files.bucket_name)
+    if after is not None:
+        rows = rows.filter(id__lt=after)
+    for name, value in asks.items():
+        if name == "since":
+            rows = rows.filter(created_at__gte=value, id__gte=lower_bound(value))
+        elif name == "until":
+            rows = rows.filter(created_at__lt=value, id__lt=_behind(value))
+        elif name == "action" and value.endswith("*"):
+            rows = rows.filter(action__startswith=value[:-1])
+        else:
+            rows = rows.filter(**{name: value})
+    return rows
+
+
+def _behind(at: datetime) -> UUID:
+    """Above all ids of the millisecond of an instant: ids are cut to it, created_at is not."""
+    return UUID(int=lower_bound(at).int + (1 << 80))
 
 
 def cleanup(files: Files, days: int = 365, dry_run: bool = False) -> int:
-    raise NotImplementedError
+    """Remove rows of the handle's tenant, or bucket, that are older than so many days and not held; returns how many.
+
+    A bucket's audit_days counts instead of days. Rows about a key of which a version is held stay. dry_run: counts alone. It
+    goes by steps that are committed each, on a connection of their own where a transaction is open. Raises InvalidArgument,
+    AccessDenied, StorageUnavailable.
+    """
+    with asked(files, "cp:CleanupAudits", "ADMIN"), answered():
+        days = _number("days", days, cleaning.MOST_DAYS)
+        if not isinstance(dry_run, bool):
+            raise InvalidArgument(message="dry_run is true or false.")
+        bucket = None if files.bucket_name is None else files.the_bucket().name
+        access.demand(files, "delete")
+        if current_scope() not in (None, files.tenant_id):  # what follows is done by the owner of the tables
+            raise AccessDenied("This is the scope of another tenant. Clean up its own log, or leave the scope.")
+        done = cleaning.clean(
+            now(), days=days, tenant_id=files.tenant_id, bucket=bucket, dry_run=dry_run, by=who(files)
+        )
+    return done.rows
