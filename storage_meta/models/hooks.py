@@ -57,6 +57,13 @@ class StorageHookManager(models.Manager.from_queryset(StorageHookQuerySet)):  # 
             raise TenantRequired(message="A hook is a tenant's. Name a stored one.")
         if isinstance(event_types, str) or not isinstance(event_types, Sequence):
             raise InvalidArgument(message="event_types is no list. Give a list, as ['s3:ObjectCreated:*'].")
+        for field, text in (
+            ("name", name),
+            ("prefix", prefix),
+            ("suffix", suffix),
+            *(("event_types", e) for e in event_types),
+        ):
+            keys.check_text(field, text, keys.KEY_BYTES)
         if bucket is not None and not isinstance(bucket, Bucket):
             raise InvalidArgument(message="bucket is no bucket. Give its row, or None for all.")
         secret = signing.new_secret()
@@ -181,6 +188,14 @@ class StorageHook(models.Model):
         """Make events and send them again, what waited included."""
         self.enabled, self.disabled_reason = True, ""
         self.save(update_fields=["enabled", "disabled_reason"])
+
+    def remove(self) -> None:
+        """Remove it with its events and the attempts to send them, as three statements however many there are."""
+        with transaction.atomic(using=router.db_for_write(StorageHook)):
+            StorageHook.objects.select_for_update().filter(pk=self.pk).values_list("pk").first()
+            HookExecution.objects.filter(event__hook=self.pk).delete()
+            StorageEvent.objects.filter(hook=self.pk)._raw_delete(router.db_for_write(StorageEvent))
+            self.delete()
 
     def _check_event_types(self) -> None:
         if not isinstance(self.event_types, list) or not 1 <= len(self.event_types) <= MAX_EVENT_TYPES:
