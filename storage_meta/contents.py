@@ -14,6 +14,7 @@ from storage_meta.models import StorageVersion
 
 MOST_BYTES = 2**63 - 1
 COMMENT = 4096
+"""Characters of a comment, at most."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

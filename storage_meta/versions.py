@@ -25,8 +25,8 @@ from storage_meta.results import Change, PutResult
 if TYPE_CHECKING:
     from storage_meta.handle import Files
 
-LONGEST_RETENTION = timedelta(days=1_000_000)
-"""Of a bucket's default: what comes behind year 9999 could not be read back."""
+LONGEST_RETENTION = 1_000_000
+"""Days of a bucket's default: what comes behind year 9999 could not be read back."""
 
 MARKER = Said()
 
@@ -89,29 +89,29 @@ def lock(cursor: CursorWrapper, bucket: Bucket, key: str, *, shared: bool = Fals
 
 
 # The clock that a conflict is answered with is read under the lock of the row, so what comes second is second in change_seq.
-_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-_CONTENT = "size, content_type, etag, checksum_sha256, storage_backend, storage_class, metadata, tags"
-_SET = ", ".join(f"{name} = {{0}}.{name}" for name in _CONTENT.split(", "))
+CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+CONTENT = "size, content_type, etag, checksum_sha256, storage_backend, storage_class, metadata, tags"
+SET = ", ".join(f"{name} = {{0}}.{name}" for name in CONTENT.split(", "))
 _HEAD = f"""
     INSERT INTO cp_storage_meta_storageobject AS head
         (id, tenant_id, bucket_id, object_key, current_version_id, next_seq, change_seq, is_delete_marker, last_modified,
-         created_at, {_CONTENT})
-    VALUES (%(head)s, %(tenant)s, %(bucket)s, %(key)s, %(version)s, 2, {_CLOCK}, %(marker)s, clock_timestamp(),
+         created_at, {CONTENT})
+    VALUES (%(head)s, %(tenant)s, %(bucket)s, %(key)s, %(version)s, 2, {CLOCK}, %(marker)s, clock_timestamp(),
         clock_timestamp(), %(size)s, %(content_type)s, %(etag)s, %(checksum_sha256)s, %(storage_backend)s, %(storage_class)s,
         %(metadata)s::jsonb, %(tags)s::jsonb)
     ON CONFLICT (tenant_id, bucket_id, object_key) DO UPDATE SET
         current_version_id = excluded.current_version_id, next_seq = head.next_seq + 1,
-        change_seq = greatest(head.change_seq + 1, {_CLOCK}), is_delete_marker = excluded.is_delete_marker,
-        last_modified = clock_timestamp(), {_SET.format("excluded")}
+        change_seq = greatest(head.change_seq + 1, {CLOCK}), is_delete_marker = excluded.is_delete_marker,
+        last_modified = clock_timestamp(), {SET.format("excluded")}
     WHERE NOT %(vacant)s OR head.is_delete_marker
-    RETURNING head.*, head.xmax = 0 AS fresh, {_CLOCK} - head.change_seq AS late
+    RETURNING head.*, head.xmax = 0 AS fresh, {CLOCK} - head.change_seq AS late
 """  # noqa: S608 - columns and the clock, no values
 _VERSION = f"""
     INSERT INTO cp_storage_meta_storageversion
         (id, tenant_id, object_id, bucket_id, seq, null_version, external_id, is_delete_marker, blob_name, created_by, comment,
-         legal_hold, retain_until, created_at, {_CONTENT})
+         legal_hold, retain_until, created_at, {CONTENT})
     SELECT head.current_version_id, head.tenant_id, head.id, head.bucket_id, head.next_seq - 1, %(null)s, %(external_id)s,
-        head.is_delete_marker, %(blob_name)s, %(created_by)s, %(comment)s, false, %(retain_until)s, head.last_modified, {_CONTENT}
+        head.is_delete_marker, %(blob_name)s, %(created_by)s, %(comment)s, false, %(retain_until)s, head.last_modified, {CONTENT}
 """
 _TOLD = "SELECT id, next_seq - 1, change_seq, last_modified, created_at, fresh, late"
 # One statement, but for a null version that may have to make room for another: it is looked for under the lock.
@@ -123,7 +123,7 @@ _REPLACE = f"""
     {_VERSION} FROM cp_storage_meta_storageobject head
     WHERE tenant_id = %(tenant)s AND id = %(head)s AND (SELECT count(*) FROM gone) >= 0
 """  # noqa: S608
-_LATE = 1000  # µs: a new row that waited for the end of an older one of its key began its clock before that went
+LATE = 1000  # µs: a new row that waited for the end of an older one of its key began its clock before that went
 _NAMES = [field.attname for field in StorageObject._meta.concrete_fields if field.attname != "search_vector"]
 
 
@@ -204,7 +204,7 @@ def add(
     head_id, seq, sequence, last_modified, created_at, fresh, late = found
     if null and not fresh:
         cursor.execute(_REPLACE, {**given, "head": head_id})
-    if fresh and late > _LATE:
+    if fresh and late > LATE:
         sequence = touch(cursor, bucket.tenant_id, head_id)
     values = {
         **given,
@@ -237,13 +237,13 @@ def retained_until(bucket: Bucket, at: datetime) -> datetime | None:
     """Until when a version that comes now is kept, as the bucket says."""
     if bucket.default_retain_days is None:
         return None
-    return at + min(timedelta(days=bucket.default_retain_days), LONGEST_RETENTION)
+    return at + timedelta(days=min(bucket.default_retain_days, LONGEST_RETENTION))
 
 
 def touch(cursor: CursorWrapper, tenant_id: UUID, head_id: UUID) -> int:
     """One more change of a key; its place among them."""
     cursor.execute(
-        f"UPDATE cp_storage_meta_storageobject SET change_seq = greatest(change_seq + 1, {_CLOCK}) "  # noqa: S608
+        f"UPDATE cp_storage_meta_storageobject SET change_seq = greatest(change_seq + 1, {CLOCK}) "  # noqa: S608
         "WHERE tenant_id = %s AND id = %s RETURNING change_seq",
         [tenant_id, head_id],
     )
@@ -272,12 +272,12 @@ _SETTLE = f"""
     ), kept AS (
         UPDATE cp_storage_meta_storageobject head
         SET current_version_id = newest.id, is_delete_marker = newest.is_delete_marker, last_modified = newest.created_at,
-            change_seq = greatest(head.change_seq + 1, {_CLOCK}), {_SET.format("newest")}
+            change_seq = greatest(head.change_seq + 1, {CLOCK}), {SET.format("newest")}
         FROM newest WHERE head.tenant_id = %(tenant)s AND head.id = %(head)s RETURNING head.change_seq
     ), gone AS (
         DELETE FROM cp_storage_meta_storageobject
         WHERE tenant_id = %(tenant)s AND id = %(head)s AND NOT EXISTS (SELECT FROM newest)
-        RETURNING greatest(change_seq + 1, {_CLOCK})
+        RETURNING greatest(change_seq + 1, {CLOCK})
     )
     SELECT * FROM kept UNION ALL SELECT * FROM gone
 """  # noqa: S608

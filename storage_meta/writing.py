@@ -9,10 +9,11 @@ from django.db.backends.utils import CursorWrapper
 
 from storage_meta import access, blobs, lookups, outbox, quotas, trail, versions
 from storage_meta.blobs import Body, Received
-from storage_meta.bulk import bulk_put, record_version
+from storage_meta.bulk import bulk_put
 from storage_meta.conditions import Conditions, look, taken
 from storage_meta.contents import Said, said_of
 from storage_meta.deleting import delete, delete_many
+from storage_meta.elsewhere import record_version
 from storage_meta.errors import InvalidArgument
 from storage_meta.holding import legal_hold, retain, tag
 from storage_meta.keys import check_key, check_metadata
