@@ -158,14 +158,14 @@ class _Run:
     def _see_to(self, unknown: list[tuple[str, str]]) -> None:
         """Orphans among blobs that had no row when they were compared.
 
-        Notes are asked before rows: a put that commits in between has lost its note, but shows its row.
+        One statement asks for rows and notes, since a put and a delete turn one into the other as they commit; only then may it
+        be asked whether the blob is still there.
         """
         old = [pair for pair in unknown if began(pair[0]) <= self.now - self.grace]
         names = [name for name, _ in old]
-        noted = {name for (name,) in _all(_NOTED, [names, self.now - max(self.grace, GRACE)])}
-        used = set(_all(_USED, [names]))
+        known = set(_all(_KNOWN, [names, names, self.now - max(self.grace, GRACE)]))
         for name, alias in old:
-            if name in noted or (name, alias) in used:
+            if (name, alias) in known or _size(alias, name) is None:
                 continue
             self.orphans.append(name)
             if self.delete:
@@ -174,14 +174,14 @@ class _Run:
 
     def _miss(self, absent: list[Row]) -> None:
         """Rows without a blob among those of which none was listed: one may have come since, or the row gone before its blob."""
-        gone = [row for row in absent if _size(row) is None]
+        gone = [row for row in absent if _size(row.alias, row.name) is None]
         used = set(_all(_USED, [[row.name for row in gone]]))
         self.missing += [row.name for row in gone if row[:2] in used]
 
     def _verify(self, row: Row) -> None:
         if self.verify is None:
             return
-        size = _size(row)
+        size = _size(row.alias, row.name)
         if size is None:
             self._miss([row])
         elif size != row.size or (self.verify == SHA256 and row.sha256 and sha256_of(row) not in (row.sha256, None)):
@@ -223,9 +223,10 @@ def ask_listing(alias: str, path: str) -> tuple[list[str], list[str]]:
         return [], []
 
 
-def _size(row: Row) -> int | None:
+def _size(alias: str, name: str) -> int | None:
+    """Bytes of a blob; None: it is not there."""
     try:
-        return ask(row.alias, lambda storage: storage.size(row.name))
+        return ask(alias, lambda storage: storage.size(name))
     except FileNotFoundError:
         return None
 
@@ -264,11 +265,15 @@ _PAGE = """
     WHERE blob_name <> '' AND blob_name > %s AND blob_name < %s
     ORDER BY blob_name LIMIT %s
 """
-_NOTED = "SELECT blob_name FROM cp_storage_meta_pendingblob WHERE blob_name = ANY(%s) AND started_at > %s"
 _USED = """
     SELECT DISTINCT blob_name, storage_backend FROM cp_storage_meta_storageversion
     WHERE blob_name <> '' AND blob_name = ANY(%s)
 """
+_KNOWN = f"""
+    {_USED}
+    UNION
+    SELECT blob_name, storage_backend FROM cp_storage_meta_pendingblob WHERE blob_name = ANY(%s) AND started_at > %s
+"""  # noqa: S608 - of the statement above
 _ALIASES = """
     SELECT storage FROM cp_storage_meta_bucket WHERE storage <> ''
     UNION SELECT storage_backend FROM cp_storage_meta_storageversion WHERE blob_name <> ''
