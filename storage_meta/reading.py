@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.db import DatabaseError, InterfaceError, connections
 
 from controlplane.core.conf import conf
-from storage_meta import access, lookups, outbox, trail
+from storage_meta import lookups, outbox, trail
 from storage_meta.blobs import missing, open_blob
 from storage_meta.bodies import PIECE
 from storage_meta.errors import (
@@ -23,7 +23,6 @@ from storage_meta.errors import (
     StorageError,
     StorageUnavailable,
 )
-from storage_meta.keys import check_key
 from storage_meta.models import Bucket, StorageObject, StorageVersion
 from storage_meta.stores import answer
 from tenants.apart import apart
@@ -203,10 +202,8 @@ head = lookups.head
 def get(files: Files, key: str, version_id: str | None = None, range: str | None = None) -> StoredFile:
     """Find, open, and leave the rest to StoredFile; see `Files.get_object` for the arguments."""
     with trail.asked(files, ACTION, READ, key, version_id):
-        check_key(key)
         wanted = None if range is None else parsed(range)
-        bucket = files.the_bucket()
-        access.demand(files, "read", key)
+        bucket = lookups.allowed_to_read(files, key, version_id)
         found, version = lookups.find(files, bucket, key, version_id)
         if not version.blob_name:
             raise NoBlob(
