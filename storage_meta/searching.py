@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from controlplane.core.conf import conf
 from storage_meta import access, highlighting, keys, queries, tokens, trail
 from storage_meta.errors import InvalidArgument
-from storage_meta.models import Bucket, StorageObject
+from storage_meta.models import Bucket, StorageAudit, StorageObject
 from storage_meta.queries import Query
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ def search(
     Raises InvalidArgument, InvalidMetadata, InvalidTag, NoSuchBucket, AccessDenied.
     """
     key = prefix if isinstance(prefix, str) else ""
-    with trail.asked(files, ACTION, "READ", key):
+    with trail.asked(files, ACTION, StorageAudit.RecordType.READ, key):
         files = within(files, bucket)
-    with trail.asked(files, ACTION, "READ", key):
+    with trail.asked(files, ACTION, StorageAudit.RecordType.READ, key):
         words = None if query is None else queries.parse(query, prefix_match=bool(prefix_match))
         filters = _Filters(
-            prefix=keys.check_text("prefix", "" if prefix is None else prefix, keys.KEY_BYTES),
+            prefix=keys.check_text("prefix", "" if prefix is None else prefix, 2 * keys.KEY_BYTES),
             metadata=keys.check_metadata(metadata) or None,
             tags=keys.check_tags(tags) or None,
             content_type=None if content_type is None else keys.check_text("content_type", content_type, 255),
@@ -186,7 +186,7 @@ def _record(files: Files, room: Bucket | None, prefix: str, words: Query | None,
     if recorded(files, room):
         said = {"query": None if words is None else words.text, "found": found}
         with connections[conf.DATABASE].cursor() as cursor:
-            trail.write(cursor, files, ACTION, "READ", [{"object_key": prefix, "metadata": said}])
+            trail.write(cursor, files, ACTION, StorageAudit.RecordType.READ, [{"object_key": prefix, "metadata": said}])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-DROP FUNCTION cp_storage_count(uuid, uuid, jsonb, integer);
+DROP FUNCTION cp_storage_hits(uuid, uuid, jsonb, integer);
 DROP FUNCTION cp_storage_search(
     uuid, uuid, text, text, jsonb, jsonb, jsonb, text, bigint, bigint, timestamptz, timestamptz,
     boolean, real, text, timestamptz, uuid, integer);

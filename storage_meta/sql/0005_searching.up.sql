@@ -1,7 +1,7 @@
 -- Guarantees: objects are found by words and by what their metadata and tags contain at the same cost inside a tenant's scope
 -- and outside. @@ and @> are not leakproof, so for cp_tenant they would wait behind row security, and no GIN index would serve
 -- them; hence SECURITY DEFINER, and the tenant is an argument that is checked.
--- See it: SET ROLE cp_tenant; SELECT * FROM cp_storage_count(gen_random_uuid(), NULL, NULL, 10);  -- is refused
+-- See it: SET ROLE cp_tenant; SELECT * FROM cp_storage_hits(gen_random_uuid(), NULL, NULL, 10);  -- is refused
 
 -- Raises insufficient_privilege for any tenant but the scope's, for who is in a scope or is not the owner. For functions that
 -- are SECURITY DEFINER: there current_user is the owner, and the setting `role` still says who asks.
@@ -119,7 +119,7 @@ BEGIN
 END $$;
 
 -- How many live objects hold the words (NULL: all), at most cap + 1.
-CREATE FUNCTION cp_storage_count(the_tenant uuid, the_bucket uuid, words jsonb, cap integer) RETURNS bigint
+CREATE FUNCTION cp_storage_hits(the_tenant uuid, the_bucket uuid, words jsonb, cap integer) RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
@@ -141,8 +141,8 @@ END $$;
 REVOKE EXECUTE ON FUNCTION
     cp_storage_search(uuid, uuid, text, text, jsonb, jsonb, jsonb, text, bigint, bigint, timestamptz, timestamptz,
                       boolean, real, text, timestamptz, uuid, integer),
-    cp_storage_count(uuid, uuid, jsonb, integer) FROM PUBLIC;
+    cp_storage_hits(uuid, uuid, jsonb, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     cp_storage_search(uuid, uuid, text, text, jsonb, jsonb, jsonb, text, bigint, bigint, timestamptz, timestamptz,
                       boolean, real, text, timestamptz, uuid, integer),
-    cp_storage_count(uuid, uuid, jsonb, integer) TO cp_tenant;
+    cp_storage_hits(uuid, uuid, jsonb, integer) TO cp_tenant;
