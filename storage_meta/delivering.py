@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
 
@@ -24,9 +24,10 @@ from auditing.context import Actor, audit_context
 from controlplane.core import ids
 from controlplane.core.conf import conf
 from storage_meta import signing
-from storage_meta.errors import InvalidArgument
+from storage_meta.errors import InvalidArgument, NoSuchEvent
 from storage_meta.models import HookExecution, StorageEvent, StorageHook
 from storage_meta.sending import Answer, Client
+from tenants.models import Tenant
 
 LEASE = timedelta(seconds=60)
 AT_ONCE = 4
@@ -143,7 +144,7 @@ class Courier:
     ) -> None:
         self._client, self._clock, self._chance = client or Client(), clock, chance
         self._answers: SimpleQueue[tuple[Claimed, datetime, Answer]] = SimpleQueue()
-        self.under_way = 0
+        self.under_way = self.sent = 0
 
     def run(self, now: datetime) -> bool:
         """The worker's duty: send what is due for about a second. True: there is something under way, come again at once.
@@ -159,11 +160,21 @@ class Courier:
             if monotonic() >= until:
                 return True
 
+    def follow(self, stopped: Callable[[], bool], wait: Callable[[float], object] = sleep) -> int:
+        """Send what is due, again and again until `stopped`; then wait for what is under way. Returns how many were sent."""
+        while not stopped():
+            if not self.run(self._clock()):
+                wait(LOOKS_AGAIN_S)
+        while self.under_way:
+            self.write_answers(LOOKS_AGAIN_S)
+        return self.sent
+
     def send_due(self, limit: int = IN_FLIGHT) -> int:
         """Claim at most so many events and begin to send them; returns how many."""
         claimed = claim(min(limit, IN_FLIGHT - self.under_way), self._clock())
         for event in claimed:
             self.under_way += 1
+            self.sent += 1
             Thread(target=self._send, args=[event], name="cp-hook", daemon=True).start()
         return len(claimed)
 
@@ -200,13 +211,33 @@ def deliver_due(limit: int = 100, now: datetime | None = None, *, client: Client
     if now is not None and (not isinstance(now, datetime) or now.tzinfo is None):
         raise InvalidArgument(message="now is no instant with a time zone. Leave it out, or give one.")
     given = now
-    courier, tried = Courier(client, clock=(lambda: given) if given else ids.now), 0
+    courier = Courier(client, clock=(lambda: given) if given else ids.now)
     while True:
-        if tried < limit:
-            tried += courier.send_due(limit - tried)
+        if courier.sent < limit:
+            courier.send_due(limit - courier.sent)
         if not courier.under_way:
-            return tried
+            return courier.sent
         courier.write_answers(LOOKS_AGAIN_S)
+
+
+def resend(tenant: Tenant, event_ids: Sequence[UUID], at: datetime | None = None) -> int:
+    """Have these events of a tenant sent again by the worker, whatever became of them; returns how many.
+
+    Raises NoSuchEvent where one of them is none of the tenant's, InvalidArgument where its hook is disabled or a worker has it at
+    this moment; then none is sent.
+    """
+    wanted = set(event_ids)
+    with transaction.atomic(using=conf.DATABASE):
+        rows = StorageEvent.objects.for_tenant(tenant).filter(pk__in=wanted)
+        if len(found := list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))) < len(wanted):
+            missing = min(wanted - set(found))
+            raise NoSuchEvent(message=f"There is no event {missing} of {tenant.slug}. The list of events shows them.")
+        count: int = rows.resend(at)
+        if count < len(wanted):
+            raise InvalidArgument(
+                message="One of these is being sent at this moment, or its hook is disabled. Enable the hook, or wait a minute."
+            )
+    return count
 
 
 def claim(room: int, at: datetime) -> list[Claimed]:

@@ -93,6 +93,13 @@ class NoSuchVersion(StorageError):
     http_status = 404
 
 
+class NoSuchEvent(StorageError):
+    """The tenant has no event of this id, which hooks were to be told of."""
+
+    code = "no_such_event"
+    http_status = 404
+
+
 class MethodNotAllowed(StorageError):
     """The version asked for is a delete marker, which holds nothing."""
 
