@@ -44,10 +44,8 @@ class Command(commands.Command):
         )
 
     def _watch(self) -> int:
-        stopping = Event()
-        before = {
-            number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        told: list[int] = []  # no lock: a handler that takes one might wait for itself
+        before = {n: signal.signal(n, lambda number, _: told.append(number)) for n in (signal.SIGTERM, signal.SIGINT)}
         try:
             self.say("Sending what is due. Ctrl-C ends it.")
             return delivering.Courier().follow(lambda: bool(told))
