@@ -22,13 +22,19 @@ from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provide
 from controlplane.core.ids import now
 from controlplane.core.models import WorkerDuty
 from policies.models import LimitBucket, Policy, Reservation
+from storage_meta.models import Bucket, StorageAudit, StorageObject, StorageQuota, StorageUsage
 from tenants.models import APIKey, App, Branch, RefreshFamily, RefreshToken, Tenant, User, UserApp
 from tests.factories import (
     AuditSealFactory,
+    BucketFactory,
     LimitAlertFactory,
     LimitBucketFactory,
     ReservationFactory,
     RetentionRecordFactory,
+    StorageAuditFactory,
+    StorageObjectFactory,
+    StorageQuotaFactory,
+    StorageUsageFactory,
     UsageSummaryFactory,
 )
 from tests.policies.world import World
@@ -157,6 +163,36 @@ def _reservation(world, n):
     return Reservation.objects.get(request_id=f"{world.slug} holds {n}")
 
 
+def _bucket(world, name="docs"):
+    return Bucket.objects.filter(tenant=world.tenant, name=name).first() or BucketFactory(
+        tenant=world.tenant, name=name
+    )
+
+
+def _object(world, n):
+    bucket = _bucket(world)
+    return StorageObjectFactory(
+        bucket=bucket, object_key=f"{world.slug}/report-{n}.txt", metadata={"author": f"fenn {n}"}, tags={"n": str(n)}
+    )
+
+
+def _stored_access(world, n):
+    _bucket(world)
+    return StorageAuditFactory(
+        tenant_id=world.tenant.pk, object_key=f"{world.slug}/report-{n}.txt", actor_name="kim", size=n
+    )
+
+
+def _storing(world, n):
+    """Another tenant for each: usage and quota are one row of each."""
+    tenant = Tenant.objects.create(slug=f"{world.slug}-stores-{n}", name=f"{world.slug} stores {n}")
+    return StorageUsageFactory(tenant=tenant, bytes=100 * n, objects_count=n, versions=n)
+
+
+def _storage_quota(world, n):
+    return StorageQuotaFactory(tenant=_storing(world, n).tenant)
+
+
 def _duty(world, n):
     """One that failed, one that runs, and others."""
     ran = now() - timedelta(minutes=n)
@@ -188,12 +224,17 @@ MAKE = {
     AuditSeal: _seal,
     RetentionRecord: _kept,
     UsageSummary: _summary,
+    Bucket: lambda world, n: _bucket(world, f"bucket-{n}"),
+    StorageObject: _object,
+    StorageAudit: _stored_access,
+    StorageUsage: _storing,
+    StorageQuota: _storage_quota,
     WorkerDuty: _duty,
     Group: lambda world, n: Group.objects.create(name=f"{world.slug} group {n}"),
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, UsageSummary, LimitBucket, InferenceRequest, InFlightRequest, PriceImport, WorkerDuty)
+LOGS = (AuditLog, UsageSummary, LimitBucket, InferenceRequest, InFlightRequest, PriceImport, WorkerDuty, StorageAudit)
 
 
 def make(model, count, slug="acme"):

@@ -31,6 +31,7 @@ from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provide
 from controlplane.core.admin import WritableModelAdmin
 from controlplane.core.models import WorkerDuty
 from policies.models import LimitBucket, Policy, Reservation
+from storage_meta.models import Bucket, StorageAudit, StorageObject, StorageQuota, StorageUsage
 from tenants.models import APIKey, App, Branch, RefreshFamily, Tenant, User, UserApp
 from tests.admin_rows import LOGS, MAKE, Page, make
 from tests.policies.world import World
@@ -176,6 +177,11 @@ SOUGHT = {
     AuditSeal: lambda row: str(row.pk),
     RetentionRecord: lambda row: row.reason,
     UsageSummary: lambda row: str(row.pk),
+    Bucket: lambda row: row.name,
+    StorageObject: lambda row: f"s3://{row.bucket.name}/{row.object_key}",
+    StorageAudit: lambda row: row.object_key,
+    StorageUsage: lambda row: row.tenant.slug,
+    StorageQuota: lambda row: row.tenant.slug,
     WorkerDuty: lambda row: row.name,
     Group: lambda row: row.name,
 }
@@ -264,8 +270,8 @@ def test_the_shortcut_to_a_row_by_its_type_is_closed(people):
 
 
 MOST = {"list": 6, "form": 12, "add": 12}
-MORE = {AuditSeal: {"list": 7}}
-"""The list of seals says how sealing stands, too."""
+MORE = {AuditSeal: {"list": 7}, StorageObject: {"list": 8}}
+"""The list of seals says how sealing stands, too; that of objects offers the tenants that have buckets."""
 
 
 def statements(client, url):

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import pytest
+from django.contrib import admin
+from django.test import RequestFactory
+
+from controlplane.core.admin import ModelAdmin
+from storage_meta.admin.base import TenantScopedAdmin, narrowed, size_text, visible
+from storage_meta.admin.finding import SALT
+from storage_meta.models import Bucket, StorageAudit, StorageObject, StorageQuota, StorageUsage
+from tests.admin_rows import Page
+from tests.factories import (
+    BucketFactory,
+    StorageHookFactory,
+    StorageObjectFactory,
+    StorageQuotaFactory,
+    StorageUsageFactory,
+)
+from tests.storage_meta.pages import address, asked_by, clerk, operator
+
+OURS = (Bucket, StorageObject, StorageAudit, StorageQuota, StorageUsage)
+
+
+def keys(answer):
+    return [row.object_key for row in answer.context["cl"].result_list]
+
+
+@pytest.fixture
+def acme_docs(acme):
+    return BucketFactory(tenant=acme, name="docs")
+
+
+# ---------------------------------------------------------------- whose rows
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_staff_of_a_tenant_would_see_that_tenants_rows_alone(acme, globex, model):
+    for tenant in (acme, globex):
+        bucket = BucketFactory(tenant=tenant, name="docs")
+        StorageObjectFactory(bucket=bucket)
+        StorageQuotaFactory(tenant=tenant)
+        StorageUsageFactory(tenant=tenant)
+    modeladmin = admin.site._registry[model]
+
+    assert isinstance(modeladmin, TenantScopedAdmin)
+    rows = modeladmin.get_queryset(asked_by(acme))
+    assert {row.tenant_id for row in rows} <= {acme.pk}
+    assert model is StorageAudit or rows
+
+
+def test_a_user_of_another_model_sees_nothing_unless_it_is_a_superuser(acme_docs):
+    class Other:
+        is_superuser = False
+
+    request = RequestFactory().get("/")
+    request.user = Other()
+    assert not narrowed(request, Bucket.objects.all())
+
+    request.user.is_superuser = True
+    assert narrowed(request, Bucket.objects.all()).get() == acme_docs
+
+
+def test_the_outsider_sees_no_page(acme_docs, outsider):
+    answer = clerk().get(address("storageobject_browse"))
+
+    assert answer.status_code == 403
+
+
+# ---------------------------------------------------------------- buckets
+
+
+def test_a_bucket_is_made_and_changed(acme):
+    client = operator()
+    form = Page(client.get(address("bucket_add"))).form()
+
+    client.post(
+        address("bucket_add"), form | {"tenant": "acme", "name": "docs", "versioning": "enabled", "expire_days": "30"}
+    )
+
+    bucket = Bucket.objects.get(tenant=acme, name="docs")
+    assert (bucket.versioning, bucket.expire_days, bucket.audit_reads) == ("enabled", 30, "data")
+    form = Page(client.get(address("bucket_change", bucket.pk))).form()
+    client.post(address("bucket_change", bucket.pk), form | {"versioning": "suspended", "expire_days": ""})
+    bucket.refresh_from_db()
+    assert (bucket.versioning, bucket.expire_days) == ("suspended", None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("name", "Docs", "a-z, 0-9, dot and hyphen"),
+        ("name", "ab", "3 to 63"),
+        ("storage", "nowhere", "Choose one of"),
+        ("expire_days", "0", "1 or more"),
+        ("noncurrent_days", "x", "whole number"),
+        ("tenant", "nobody", "Nothing is called"),
+    ],
+)
+def test_a_bucket_that_cannot_be_is_refused_with_a_sentence(acme, field, value, said):
+    client = operator()
+    form = Page(client.get(address("bucket_add"))).form() | {"tenant": "acme", "name": "docs"}
+
+    answer = client.post(address("bucket_add"), form | {field: value})
+
+    assert said in answer.content.decode()
+    assert not Bucket.objects.exists()
+
+
+def test_a_name_is_once_in_a_tenant(acme_docs, globex):
+    client = operator()
+    form = Page(client.get(address("bucket_add"))).form() | {"name": "docs"}
+
+    refused = client.post(address("bucket_add"), form | {"tenant": "acme"})
+    made = client.post(address("bucket_add"), form | {"tenant": "globex"})
+
+    assert "Another bucket of this tenant has this name." in refused.content.decode()
+    assert made.status_code == 302
+
+
+def test_what_was_versioned_is_never_unversioned_again(acme_docs):
+    client = operator()
+    url = address("bucket_change", acme_docs.pk)
+
+    answer = client.post(url, Page(client.get(url)).form() | {"versioning": "unversioned"})
+
+    assert "suspend it instead" in answer.content.decode()
+    acme_docs.refresh_from_db()
+    assert acme_docs.versioning == "enabled"
+
+
+def delete_bucket(client, bucket, **more):
+    posted = {"action": "delete", "_selected_action": bucket.pk, **more}
+    return client.post(address("bucket_changelist"), posted, follow=True)
+
+
+def test_an_empty_bucket_goes_after_a_page_that_says_what_ends(acme_docs):
+    client = operator()
+
+    asked = delete_bucket(client, acme_docs).content.decode()
+    assert "It is empty" in asked
+    assert Bucket.objects.exists()
+
+    delete_bucket(client, acme_docs, cp_reason="not used")
+    assert not Bucket.objects.exists()
+
+
+def test_a_bucket_that_holds_something_stays_and_says_what(acme_docs):
+    StorageObjectFactory.create_batch(2, bucket=acme_docs)
+    StorageObjectFactory(bucket=acme_docs, is_delete_marker=True, size=0)
+    StorageHookFactory(tenant=acme_docs.tenant, bucket=acme_docs)
+    client = operator()
+
+    asked = delete_bucket(client, acme_docs).content.decode()
+    answer = delete_bucket(client, acme_docs, cp_reason="not used")
+
+    assert "2 live objects, 1 deleted keys with their old versions, 1 hooks of it alone" in asked
+    assert answer.status_code == 422
+    assert "Delete them first" in answer.content.decode()
+    assert Bucket.objects.exists()
+
+
+def test_a_bucket_is_not_deleted_without_the_permission(acme_docs):
+    client = clerk("view_bucket", "change_bucket")
+
+    answer = client.post(address("bucket_changelist"), {"action": "delete", "_selected_action": acme_docs.pk})
+
+    assert answer.status_code == 403
+    assert "Delete" not in client.get(address("bucket_change", acme_docs.pk)).content.decode()
+
+
+# ---------------------------------------------------------------- the list of objects
+
+
+def test_objects_are_listed_newest_first_a_page_at_a_time(acme_docs):
+    made = [row.object_key for row in StorageObjectFactory.create_batch(53, bucket=acme_docs)]
+    client = operator()
+
+    first = client.get(address("storageobject_changelist"))
+    second = client.get(address("storageobject_changelist") + first.context["cl"].next_link)
+
+    assert keys(first) == made[:2:-1]
+    assert keys(second) == made[2::-1]
+    back = client.get(address("storageobject_changelist") + second.context["cl"].previous_link)
+    assert keys(back) == keys(first)
+
+
+def test_a_place_in_the_list_that_is_damaged_shows_the_first_page(acme_docs):
+    StorageObjectFactory(bucket=acme_docs)
+
+    answer = operator().get(address("storageobject_changelist", after=f"{SALT}x"))
+
+    assert len(keys(answer)) == 1
+    assert "first page" in answer.content.decode()
+
+
+def test_a_list_is_of_one_tenant_the_first_that_has_buckets(acme_docs, globex):
+    StorageObjectFactory(bucket=acme_docs, object_key="acme.txt")
+    StorageObjectFactory(bucket=BucketFactory(tenant=globex, name="docs"), object_key="globex.txt")
+    client = operator()
+
+    assert keys(client.get(address("storageobject_changelist"))) == ["acme.txt"]
+    assert keys(client.get(address("storageobject_changelist", tenant=globex.pk))) == ["globex.txt"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("bucket=docs", ["b/huge.bin", "a/two.txt", "a/one.txt"]),
+        ("bucket=other", ["c.txt"]),
+        ("bucket=none", []),
+        ("prefix=a/", ["a/two.txt", "a/one.txt"]),
+        ("prefix=%25", []),
+        ("content_type=text/plain", ["c.txt", "a/two.txt", "a/one.txt"]),
+        ("size=huge", ["b/huge.bin"]),
+        ("size=small&prefix=a/t", ["a/two.txt"]),
+        ("state=deleted", ["gone.txt"]),
+        ("state=any&prefix=g", ["gone.txt"]),
+        ("window=2020-01-01..2020-02-01", []),
+    ],
+)
+def test_filters_choose_objects(acme_docs, query, found):
+    StorageObjectFactory(bucket=acme_docs, object_key="a/one.txt")
+    StorageObjectFactory(bucket=acme_docs, object_key="a/two.txt")
+    StorageObjectFactory(bucket=acme_docs, object_key="b/huge.bin", size=10**9, content_type="application/x")
+    StorageObjectFactory(bucket=acme_docs, object_key="gone.txt", is_delete_marker=True, size=0)
+    StorageObjectFactory(bucket=BucketFactory(tenant=acme_docs.tenant, name="other"), object_key="c.txt")
+
+    assert keys(operator().get(f"{address('storageobject_changelist')}?{query}")) == found
+
+
+def test_words_are_found_and_marked_where_they_stand(acme_docs):
+    StorageObjectFactory(bucket=acme_docs, object_key="invoice-7.pdf", metadata={"author": "Fenn & Söhne"})
+    StorageObjectFactory(bucket=acme_docs, object_key="other.txt")
+    client = operator()
+
+    by_key = client.get(address("storageobject_changelist", q="invoice"))
+    by_value = client.get(address("storageobject_changelist", q="söhne"))
+
+    assert keys(by_key) == keys(by_value) == ["invoice-7.pdf"]
+    assert "<mark>invoice</mark>-7.pdf" in by_key.content.decode()
+    assert "author:" in by_value.content.decode()
+    assert "Fenn &amp; <mark>Söhne</mark>" in by_value.content.decode()
+
+
+def test_words_are_searched_within_the_filters_and_paged(acme_docs):
+    for n in range(53):
+        StorageObjectFactory(bucket=acme_docs, object_key=f"a/report-{n:02}.txt")
+    StorageObjectFactory(bucket=acme_docs, object_key="b/report.txt")
+    client, url = operator(), address("storageobject_changelist")
+
+    first = client.get(url, {"q": "report", "prefix": "a/", "window": "24h"})
+    second = client.get(url + first.context["cl"].next_link)
+
+    assert len(keys(first)) == 50
+    assert len(keys(second)) == 3
+    assert set(keys(first) + keys(second)) == {f"a/report-{n:02}.txt" for n in range(53)}
+    assert first.context["cl"].previous_link is None
+    damaged = client.get(url, {"q": "report", "after": "2020..x~y"}, follow=True)
+    assert damaged.status_code == 200
+    assert len(keys(damaged)) == 50
+
+
+def test_what_only_excludes_is_told_and_not_searched(acme_docs):
+    answer = operator().get(address("storageobject_changelist", q="-report"))
+
+    assert answer.status_code == 200
+    assert keys(answer) == []
+    assert answer.context["messages"]
+
+
+def test_an_address_and_an_id_are_looked_up_of_whichever_tenant(acme_docs, globex):
+    row = StorageObjectFactory(bucket=BucketFactory(tenant=globex, name="data"), object_key="x/y.txt")
+    client = operator()
+
+    assert keys(client.get(address("storageobject_changelist"), {"q": str(row.pk)})) == ["x/y.txt"]
+    by_address = client.get(address("storageobject_changelist"), {"q": "s3://data/x/y.txt"})
+    assert keys(by_address) == ["x/y.txt"]
+
+
+def test_an_empty_list_says_why_with_one_step(acme):
+    empty = operator().get(address("storageobject_changelist")).content.decode()
+    filtered = operator().get(address("storageobject_changelist", prefix="x")).content.decode()
+
+    assert "storage_put" in empty
+    assert "Clear search and filters" in filtered
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2 - 1, "1 MiB"),
+        (5 * 1024**3, "5 GiB"),
+        (10**18, "888 PiB"),
+        (None, "–"),
+    ],
+)
+def test_bytes_are_shown_as_people_read_them(size, text):
+    assert size_text(size) == text
+
+
+def test_a_key_is_shown_with_nothing_that_deceives():
+    assert visible("a\x00b\n\x7f\u202etxt.exe") == "a\u2400b\u240a\u2421\ufffdtxt.exe"
+
+
+def test_every_page_of_storage_is_made_on_the_ground_floor():
+    assert all(isinstance(admin.site._registry[model], ModelAdmin) for model in OURS)
