@@ -6,13 +6,13 @@ from typing import Any
 
 from controlplane.core import commands
 from controlplane.core.ids import now
-from controlplane.demo import seeding, settling
+from controlplane.demo import seeding, settling, storing
 
 
 class Command(commands.Command):
     help = (
         "Makes three organisations with apps, branches, users, keys and policies, a catalog of models and two weeks of "
-        "traffic, summed up and sealed, so that no page is empty. Once: a second run changes nothing."
+        "traffic, summed up and sealed, and objects in buckets, so that no page is empty. Once: a second run changes nothing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -35,6 +35,7 @@ class Command(commands.Command):
         at = at or now()
         made = seeding.seed(at)
         if made.requests:
+            storing.fill(at)
             settling.settle(at)
         if not made.done:
             return "The demo data is there already."
