@@ -46,6 +46,12 @@ def blob_of(row):
     return Path(settings.STORAGES["objects"]["OPTIONS"]["location"]) / row.current_version.blob_name
 
 
+def world_of(tenant):
+    world = World(tenant.slug)
+    world.tenant = tenant
+    return world
+
+
 # ---------------------------------------------------------------- the page
 
 
@@ -118,7 +124,7 @@ def test_the_page_takes_no_post(stored):
 
 
 def test_the_policies_are_asked_for_a_chosen_user(acme, stored):
-    world = World("acme")
+    world = world_of(acme)
     user = world.user()
     world.policy("storage_access", config={"allow": [{"uri": "s3://docs/reports/*", "modes": ["read", "list"]}]})
 
@@ -132,7 +138,7 @@ def test_the_policies_are_asked_for_a_chosen_user(acme, stored):
 
 
 def test_without_a_policy_a_user_may_nothing(acme, stored):
-    user = World("acme").user()
+    user = world_of(acme).user()
 
     verdicts = opened(stored, user=user.email).context["verdicts"]
 
@@ -141,7 +147,7 @@ def test_without_a_policy_a_user_may_nothing(acme, stored):
 
 
 def test_a_user_of_another_tenant_is_nobody_here(globex, stored):
-    stranger = World("globex").user()
+    stranger = world_of(globex).user()
 
     answer = opened(stored, user=stranger.email)
 
@@ -323,7 +329,8 @@ def test_a_retention_is_shortened_only_when_that_is_said(stored):
     until = now() + timedelta(days=9)
     change(stored, "lock", retain_until=f"{until:%Y-%m-%dT%H:%M}")
     kept = StorageVersion.objects.get(seq=2).retain_until
-    assert kept and kept > now() + timedelta(days=8)
+    assert kept is not None
+    assert kept > now() + timedelta(days=8)
 
     refused = change(stored, "lock", retain_until="")
     assert refused.status_code == 422
