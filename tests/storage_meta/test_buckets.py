@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from auditing.models import AuditLog
 from storage_meta import buckets
-from storage_meta.errors import NoSuchBucket
+from storage_meta.errors import BucketNotEmpty, NoSuchBucket
 from storage_meta.models import Bucket, StorageHook, StorageObject
 
 pytestmark = pytest.mark.django_db
@@ -79,6 +79,16 @@ def test_an_empty_bucket_is_removed(acme):
 
     assert run("remove", "docs", "--tenant", "acme") == "Removed the bucket docs of acme."
     assert not Bucket.objects.exists()
+
+
+def test_a_bucket_with_objects_is_not_removed(docs):
+    docs.put_object("a.txt", b"a")
+    docs.delete_object("a.txt")
+
+    with pytest.raises(BucketNotEmpty):
+        buckets.remove(docs)
+
+    assert Bucket.objects.filter(name="docs").exists()
 
 
 def test_a_bucket_that_hooks_are_told_of_is_not_removed(acme):
