@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from django.db.backends.utils import CursorWrapper
@@ -42,8 +42,8 @@ def delete(files: Files, key: str, version_id: str | None = None) -> DeleteResul
 def delete_many(files: Files, keys: Sequence[str]) -> list[DeleteResult]:
     """See Files.delete_objects: all of the keys or, where one is refused, none."""
     with trail.asked(files, "s3:DeleteObject", "DELETE"):
-        if isinstance(keys, str | bytes):
-            raise InvalidArgument(message="keys is one text. Give a list of keys.")
+        if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+            raise InvalidArgument(message=f"keys is {type(keys).__name__}. Give a list of keys.")
         given = [check_key(key) for key in keys]
         if len(given) > MOST_KEYS:
             raise InvalidArgument(message=f"There are {len(given):,} keys. Give {MOST_KEYS:,} at most.")
