@@ -86,8 +86,8 @@ def import_tree(
     on; links are not followed. workers: threads, each with a connection; with one, the caller's own. Raises InvalidArgument
     where there is no such path, and what no file can help: NoSuchBucket, StorageUnavailable.
     """
-    if not 1 <= workers <= 64:
-        raise InvalidArgument(message=f"workers is {workers}: use 1 to 64.")
+    if not isinstance(workers, int) or not 1 <= workers <= 64:
+        raise InvalidArgument(message=f"workers is {workers!r}: use 1 to 64.")
     files.the_bucket()
     run = _Run(files, prefix, entries(path), progress or (lambda number: None))
     if workers == 1:
