@@ -26,7 +26,7 @@ from storage_meta.errors import (
     QuotaExceeded,
     StorageError,
 )
-from storage_meta.keys import check_key
+from storage_meta.keys import KEY_BYTES, check_key, check_text
 from storage_meta.models import StorageObject
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def import_tree(
     """
     if not isinstance(workers, int) or not 1 <= workers <= 64:
         raise InvalidArgument(message=f"workers is {workers!r}: use 1 to 64.")
+    check_text("prefix", prefix, KEY_BYTES)
     files.the_bucket()
     run = _Run(files, prefix, entries(path), progress or (lambda number: None))
     if workers == 1:
