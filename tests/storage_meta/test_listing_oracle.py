@@ -32,7 +32,7 @@ def s3():
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("questions", [500, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("questions", [500, pytest.param(2000, marks=pytest.mark.slow)])
 def test_pages_of_awkward_keys_are_those_of_moto(shelf, s3, questions):
     for key in KEYS:
         s3.put_object(Bucket="docs", Key=key, Body=b"abc")
