@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, connections
+from django.db import OperationalError, ProgrammingError, connections
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
@@ -100,16 +100,26 @@ def clean(
         if month > partitions.month_of(youngest):
             break
         step = _Step(month, asked, youngest, by)
-        if dry_run:
-            cleaned.by_tenant.update(step.counted())
-        elif tenant_id is None and bucket is None and _past(month, now, days) and (gone := step.dropped()) is not None:
-            cleaned.by_tenant.update(gone)
-            cleaned.months.append(month)
-            told(f"{month:%Y-%m}: dropped, {gone.total():,} rows")
-        else:
-            for gone in step.deleted():
+        try:
+            if dry_run:
+                cleaned.by_tenant.update(step.counted())
+            elif (
+                tenant_id is None
+                and bucket is None
+                and _past(month, now, days)
+                and (gone := step.dropped()) is not None
+            ):
                 cleaned.by_tenant.update(gone)
-                told(f"{month:%Y-%m}: deleted {gone.total():,} rows")
+                cleaned.months.append(month)
+                told(f"{month:%Y-%m}: dropped, {gone.total():,} rows")
+            else:
+                for gone in step.deleted():
+                    cleaned.by_tenant.update(gone)
+                    told(f"{month:%Y-%m}: deleted {gone.total():,} rows")
+        except ProgrammingError as error:
+            if getattr(error.__cause__, "sqlstate", None) != "42P01":
+                raise
+            told(f"{month:%Y-%m}: dropped by another run")
     return cleaned
 
 
