@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from psycopg import sql
 
+from controlplane.core import partitions
+from controlplane.core.ids import now
+from storage_meta import cleaning
 from storage_meta.models import Bucket, StorageObject
 
 
@@ -25,3 +30,22 @@ def plain(acme):
     """Acme's bucket plain, unversioned."""
     Bucket.objects.create(tenant=acme, name="plain")
     return StorageObject.objects.for_tenant(acme).bucket("plain")
+
+
+@pytest.fixture
+def past_months_are_removed(request, db):
+    """Months of the access log that a test commits are gone after it, so that no other test meets them."""
+    yield
+    marker = request.node.get_closest_marker("django_db")
+    if marker is None or not marker.kwargs.get("transaction"):
+        return
+    present = partitions.month_of(now())
+    with connection.cursor() as cursor:
+        for month in partitions.existing_months(cleaning.LOG):
+            if month < present:
+                names = {
+                    "log": sql.Identifier(cleaning.LOG.table),
+                    "month": sql.Identifier(f"{cleaning.LOG.table}_{month:%Y%m}"),
+                }
+                cursor.execute(sql.SQL("ALTER TABLE {log} DETACH PARTITION {month}").format(**names))
+                cursor.execute(sql.SQL("DROP TABLE {month}").format(**names))

@@ -16,6 +16,8 @@ from tenants.scope import tenant_scope
 from tests.factories import BucketFactory, StorageAuditFactory, StorageObjectFactory, StorageVersionFactory
 from tests.races import together
 
+pytestmark = pytest.mark.usefixtures("past_months_are_removed")
+
 LOG = cleaning.LOG
 
 

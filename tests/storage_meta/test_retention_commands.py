@@ -12,6 +12,8 @@ from storage_meta.models import Bucket, StorageAudit, StorageObject, StorageVers
 from tests.factories import BucketFactory, StorageObjectFactory
 from tests.races import together
 
+pytestmark = pytest.mark.usefixtures("past_months_are_removed")
+
 FEBRUARY = datetime(2021, 2, 3, tzinfo=UTC)
 GARBAGE = ["", " ", "\x00", "\udcff", "'; DROP TABLE x; --", "%s", "caf\u00e9", "x" * 5000]
 

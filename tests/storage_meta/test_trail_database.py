@@ -15,6 +15,8 @@ from storage_meta.models import StorageAudit
 from tenants.scope import tenant_scope
 from tests.factories import StorageAuditFactory
 
+pytestmark = pytest.mark.usefixtures("past_months_are_removed")
+
 LOG = "cp_storage_meta_storageaudit"
 LONG_AGO = datetime(2021, 3, 5, tzinfo=UTC)
 
@@ -231,9 +233,6 @@ def test_inside_a_tenants_scope_a_month_is_made_too(docs):
         assert len(docs.get_audit_logs().rows) == 2
 
     assert docs.cleanup_old_audits(days=365) == 1
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {LOG} DETACH PARTITION {LOG}_202207")
-        cursor.execute(f"DROP TABLE {LOG}_202207")
 
 
 # --- get_audit_logs
