@@ -22,16 +22,28 @@ from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provide
 from controlplane.core.ids import now
 from controlplane.core.models import WorkerDuty
 from policies.models import LimitBucket, Policy, Reservation
-from storage_meta.models import Bucket, StorageAudit, StorageObject, StorageQuota, StorageUsage
+from storage_meta.models import (
+    Bucket,
+    HookExecution,
+    StorageAudit,
+    StorageEvent,
+    StorageHook,
+    StorageObject,
+    StorageQuota,
+    StorageUsage,
+)
 from tenants.models import APIKey, App, Branch, RefreshFamily, RefreshToken, Tenant, User, UserApp
 from tests.factories import (
     AuditSealFactory,
     BucketFactory,
+    HookExecutionFactory,
     LimitAlertFactory,
     LimitBucketFactory,
     ReservationFactory,
     RetentionRecordFactory,
     StorageAuditFactory,
+    StorageEventFactory,
+    StorageHookFactory,
     StorageObjectFactory,
     StorageQuotaFactory,
     StorageUsageFactory,
@@ -183,6 +195,27 @@ def _stored_access(world, n):
     )
 
 
+def _hook(world, n):
+    return StorageHook.objects.filter(tenant=world.tenant, name=f"{world.slug}-{n}").first() or StorageHookFactory(
+        tenant=world.tenant, name=f"{world.slug}-{n}", bucket=_bucket(world), url="https://8.8.8.8/hook"
+    )
+
+
+def _stored_event(world, n):
+    state = StorageEvent.State.values[n % 3]
+    return StorageEventFactory(
+        hook=_hook(world, n % 4), object_key=f"{world.slug}/report-{n}.txt", state=state, attempts=n % 3
+    )
+
+
+def _told(world, n):
+    event = _stored_event(world, n)
+    failed = {"success": False, "error_message": "It answered 500.", "status_code": 500} if n % 2 else {}
+    return HookExecutionFactory(
+        tenant=world.tenant, event=event, hook_name=event.hook.name, object_key=event.object_key, **failed
+    )
+
+
 def _storing(world, n):
     """Another tenant for each: usage and quota are one row of each."""
     tenant = Tenant.objects.create(slug=f"{world.slug}-stores-{n}", name=f"{world.slug} stores {n}")
@@ -229,12 +262,25 @@ MAKE = {
     StorageAudit: _stored_access,
     StorageUsage: _storing,
     StorageQuota: _storage_quota,
+    StorageHook: _hook,
+    StorageEvent: _stored_event,
+    HookExecution: _told,
     WorkerDuty: _duty,
     Group: lambda world, n: Group.objects.create(name=f"{world.slug} group {n}"),
 }
 """How to make row n of a model, in a World of tests.policies."""
 
-LOGS = (AuditLog, UsageSummary, LimitBucket, InferenceRequest, InFlightRequest, PriceImport, WorkerDuty, StorageAudit)
+LOGS = (
+    AuditLog,
+    UsageSummary,
+    LimitBucket,
+    InferenceRequest,
+    InFlightRequest,
+    PriceImport,
+    WorkerDuty,
+    StorageAudit,
+    HookExecution,
+)
 
 
 def make(model, count, slug="acme"):

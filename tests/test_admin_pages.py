@@ -31,7 +31,16 @@ from catalog.models import AIModel, ModelAlias, ModelPrice, PriceImport, Provide
 from controlplane.core.admin import WritableModelAdmin
 from controlplane.core.models import WorkerDuty
 from policies.models import LimitBucket, Policy, Reservation
-from storage_meta.models import Bucket, StorageAudit, StorageObject, StorageQuota, StorageUsage
+from storage_meta.models import (
+    Bucket,
+    HookExecution,
+    StorageAudit,
+    StorageEvent,
+    StorageHook,
+    StorageObject,
+    StorageQuota,
+    StorageUsage,
+)
 from tenants.models import APIKey, App, Branch, RefreshFamily, Tenant, User, UserApp
 from tests.admin_rows import LOGS, MAKE, Page, make
 from tests.policies.world import World
@@ -182,6 +191,9 @@ SOUGHT = {
     StorageAudit: lambda row: row.object_key,
     StorageUsage: lambda row: row.tenant.slug,
     StorageQuota: lambda row: row.tenant.slug,
+    StorageHook: lambda row: row.name,
+    StorageEvent: lambda row: row.object_key,
+    HookExecution: lambda row: row.object_key,
     WorkerDuty: lambda row: row.name,
     Group: lambda row: row.name,
 }

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from storage_meta.admin import accesses, buckets, objects, quotas
+from storage_meta.admin import accesses, buckets, deliveries, hooks, objects, quotas
 
-__all__ = ["accesses", "buckets", "objects", "quotas"]
+__all__ = ["accesses", "buckets", "deliveries", "hooks", "objects", "quotas"]
