@@ -112,7 +112,7 @@ MARLOW = Store(
             {"versioning": "enabled", "noncurrent_days": 30, "keep_versions": 3},
         ),
     ),
-    quota=(6 * 1024, 10_000, "warn"),
+    quota=(1024, 10_000, "warn"),
     hook=("Typesetter", "marlow-manuscripts"),
 )
 

@@ -88,7 +88,7 @@ def restore(modeladmin: Any, request: HttpRequest, row: StorageObject) -> HttpRe
             if version
             else "The delete markers above the newest version go, and the object is what it was."
         ),
-        command="storage_restore", version=version,
+        command="storage_restore", submit="Restore",
     )  # fmt: skip
 
 
@@ -107,7 +107,9 @@ def tags(modeladmin: Any, request: HttpRequest, row: StorageObject) -> HttpRespo
         return "Its tags are replaced."
 
     explain = "Tags are searched exactly, and policies and people sort by them. The content stays as it is."
-    return _ask(modeladmin, request, row, form, act, title="Change tags", explain=explain, command="", version=None)
+    return _ask(
+        modeladmin, request, row, form, act, title="Change tags", submit="Change tags", explain=explain, command=""
+    )
 
 
 def lock(modeladmin: Any, request: HttpRequest, row: StorageObject) -> HttpResponse:
@@ -139,9 +141,9 @@ def lock(modeladmin: Any, request: HttpRequest, row: StorageObject) -> HttpRespo
         form,
         act,
         title="Hold and retention",
+        submit="Save",
         explain=explain,
         command="storage_hold",
-        version=version,
     )
 
 

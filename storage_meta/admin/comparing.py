@@ -61,7 +61,7 @@ def page(modeladmin: Any, request: HttpRequest, row: StorageObject) -> HttpRespo
         "after": after,
         "times": (display.instant(before.created_at), display.instant(after.created_at)),
         "content": content,
-        "facts": _differ(dict(facts(before)), dict(facts(after))),
+        "facts": _differ(*(_facts(version) for version in (before, after))),
         "metadata": _differ(before.metadata, after.metadata),
         "tags": _differ(before.tags, after.tags),
     }
@@ -78,6 +78,11 @@ def _chosen(request: HttpRequest, row: StorageObject) -> tuple[StorageVersion | 
     if len(seqs) != 2:
         return None, None
     return found.get(seqs[0]), found.get(seqs[1])
+
+
+def _facts(version: StorageVersion) -> dict[str, str]:
+    """Without what is another in any two versions."""
+    return {name: text for name, text in facts(version) if name not in ("ETag", "Version")}
 
 
 def _differ(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:

@@ -223,8 +223,11 @@ def _bounds(cursor: str) -> tuple[tuple[datetime, datetime] | None, str]:
 class ObjectChangeList(KeysetChangeList):
     """Words go to the search; an id or an address s3://bucket/key is looked up; without either the newest come first."""
 
+    by_words = False
+
     def get_results(self, request: HttpRequest) -> None:
-        if self.query and not is_address(self.query):
+        self.by_words = bool(self.query and not is_address(self.query))
+        if self.by_words:
             found = self._search(request)
             self.queryset: Any = found if found is not None else self.queryset.none()
         super().get_results(request)

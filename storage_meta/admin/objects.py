@@ -78,8 +78,9 @@ class StorageObjectAdmin(TenantScopedAdmin, BigTableAdmin):
     list_display = ("key", "where", "size_shown", "kind", "versions", "state", "tagged", "at")
     list_filter = FILTERS
     search_fields = ("object_key",)
-    search_help_text = "Words of key, type or metadata; “a phrase”; -not; or an id, or s3://bucket/key"
+    search_help_text = "Words, “a phrase”, -not; an id; or s3://bucket/key"
     list_select_related = False
+    change_list_template = "cp_storage_meta/object_list.html"
     actions = (
         _action(
             "Restore",
@@ -186,9 +187,10 @@ class StorageObjectAdmin(TenantScopedAdmin, BigTableAdmin):
         return ObjectChangeList
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Where a search found its words, if not in the key."""
+        """Of a search, where it found its words; what the filters say of all rows gives room for that."""
         query = request.GET.get("q", "").strip()
-        return ("key", "hit", *self.list_display[1:]) if query and not is_address(query) else self.list_display
+        found = ("key", "hit", "where", "size_shown", "kind", "at")
+        return found if query and not is_address(query) else self.list_display
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         rows = Heads(StorageObject, using=super().get_queryset(request).db).defer("search_vector")
@@ -236,7 +238,7 @@ class StorageObjectAdmin(TenantScopedAdmin, BigTableAdmin):
         if one is None:
             return "key" if found else display.NOTHING
         name = one.name.replace("content_type", "type")
-        return format_html('<span class="cp-quiet">{}:</span> {}', visible(name), marked(one.pieces))
+        return format_html('<span><span class="cp-quiet">{}:</span> {}</span>', visible(name), marked(one.pieces))
 
     @admin.display(description="Bucket")
     def where(self, row: StorageObject) -> str:
