@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from django.core.files.storage import FileSystemStorage
 
+from tests.storage_meta import killed
+
 
 class Renames(FileSystemStorage):
     """Keeps what it is given under a name of its own."""
@@ -65,3 +67,28 @@ class KeepsAll(FileSystemStorage):
         if name in self.kept:
             raise PermissionError(13, "Permission denied")
         super().delete(name)
+
+
+class Stepwise(FileSystemStorage):
+    """Tells `killed.step` what it does."""
+
+    def _save(self, name, content):
+        killed.step("before save")
+        saved = super()._save(name, _Stepwise(content))
+        killed.step("after save")
+        return saved
+
+    def delete(self, name):
+        killed.step("before delete of the blob")
+        super().delete(name)
+        killed.step("after delete of the blob")
+
+
+class _Stepwise:
+    def __init__(self, content):
+        self.content, self.name = content, content.name
+
+    def chunks(self):
+        for number, piece in enumerate(self.content.chunks()):
+            yield piece
+            killed.step(f"after piece {number}")
