@@ -77,7 +77,11 @@ def _together(given: Iterator[memoryview]) -> Iterator[bytes]:
     held = bytearray()
     for chunk in given:
         for begin in range(0, len(chunk), PIECE):
-            held += chunk[begin : begin + PIECE]
+            part = chunk[begin : begin + PIECE]
+            if not held and len(part) == PIECE:
+                yield bytes(part)
+                continue
+            held += part
             if len(held) >= PIECE:
                 yield bytes(held[:PIECE])
                 del held[:PIECE]

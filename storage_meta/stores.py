@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 else:
     _File = File
 
-AHEAD = 4
+AHEAD = 2
 """Pieces that may wait for a storage: while one is written, the next are read and measured."""
 
 GRACE = timedelta(days=1)

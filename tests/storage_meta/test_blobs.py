@@ -5,6 +5,8 @@ import io
 import os
 import stat
 import tempfile
+import tracemalloc
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,9 +19,9 @@ from django.db import connection, transaction
 
 from controlplane.core import ids
 from storage_meta import blobs
-from storage_meta.errors import BlobMissing, ChecksumMismatch, InvalidArgument, StorageUnavailable
-from storage_meta.models import PendingBlob
-from tests.races import together
+from storage_meta.errors import BlobMissing, ChecksumMismatch, InvalidArgument, NoSuchKey, StorageUnavailable
+from storage_meta.models import PendingBlob, StorageVersion
+from tests.races import behind, together
 from tests.storage_meta.storages import Hangs, KeepsAll
 
 MIB = 1024 * 1024
@@ -446,3 +448,133 @@ def test_two_workers_at_once_remove_each_blob_without_error(acme, tmp_path):
     assert outcomes == [False] * 3
     assert not PendingBlob.objects.exists()
     assert files(tmp_path) == []
+
+
+# --- blobs whose versions go
+
+
+def names():
+    return set(StorageVersion.objects.exclude(blob_name="").values_list("blob_name", flat=True))
+
+
+def there():
+    storage = storages["objects"]
+    return {str(path.relative_to(storage.location)) for path in files(Path(storage.location))}
+
+
+def test_a_blob_goes_after_its_version_at_once(plain, django_capture_on_commit_callbacks):
+    plain.put_object("a", b"1")
+    with django_capture_on_commit_callbacks() as callbacks:
+        plain.put_object("a", b"2")
+        plain.delete_object("b")
+    assert len(there()) == 2
+
+    for callback in callbacks:
+        callback()
+
+    assert there() == names()
+    assert not PendingBlob.objects.exists()
+
+
+def test_a_blob_stays_while_any_version_refers_to_it(docs, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        first = docs.put_object("a", b"x")
+        copy = docs.copy_object("a", "b")
+        docs.delete_object("a", first.version_id)
+    assert there() == names()
+    assert len(there()) == 1
+    assert not PendingBlob.objects.exists()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        docs.delete_object("b", copy.version_id)
+    assert there() == set()
+
+
+def test_rows_that_go_in_psql_do_not_strand_their_blobs(docs):
+    docs.put_object("a", b"x")
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM cp_storage_meta_storageversion")
+        cursor.execute("DELETE FROM cp_storage_meta_storageobject")
+
+    blobs.work_off(later(seconds=1))
+
+    assert there() == set()
+    assert not PendingBlob.objects.exists()
+
+
+def test_a_storage_that_is_away_does_not_keep_a_delete(plain, faulty, django_capture_on_commit_callbacks):
+    faulty("KeepsAll")
+    plain.put_object("a", b"x")
+    KeepsAll.kept = names()
+
+    with django_capture_on_commit_callbacks(execute=True):
+        plain.delete_object("a")
+
+    assert PendingBlob.objects.get().blob_name in KeepsAll.kept
+    KeepsAll.kept = set()
+    blobs.work_off(later(minutes=2))
+    assert not PendingBlob.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_copies_and_deletes_at_once_never_lose_a_blob_that_is_needed(docs, plain):
+    def copies():
+        for n in range(10):
+            with suppress(NoSuchKey):
+                plain.copy_object("a", f"b{n}")
+
+    def replaces():
+        for n in range(10):
+            plain.put_object("a", bytes([n]))
+
+    def deletes():
+        for n in range(10):
+            plain.delete_object("a" if n % 3 else f"b{n}")
+
+    def works_off():
+        for _ in range(10):
+            blobs.work_off(later(seconds=1))
+
+    outcomes = together(copies, replaces, deletes, works_off, works_off)
+    blobs.work_off(later(seconds=1))
+
+    assert outcomes == [None] * 5
+    assert there() == names()
+    assert not PendingBlob.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_put_and_the_worker_that_gives_it_up_never_both_win(acme, other_connection):
+    received = blobs.receive(acme.pk, "", b"x")
+
+    worker = behind(lambda: keep(received), lambda: blobs.work_off(later(hours=25)), other_connection)
+
+    assert worker is False
+    assert content(received) == b"x"
+    assert not PendingBlob.objects.exists()
+
+
+# --- what it takes
+
+
+def test_no_more_of_a_long_body_is_held_than_eight_mebibytes(acme):
+    body = (bytes(MIB) for _ in range(96))
+    tracemalloc.start()
+
+    blobs.receive(acme.pk, "", body)
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8 * MIB
+
+
+def test_no_more_of_a_long_download_is_held_than_eight_mebibytes(docs):
+    docs.put_object("a", (bytes(MIB) for _ in range(96)))
+    tracemalloc.start()
+
+    with docs.get_object("a") as stored:
+        assert sum(map(len, stored)) == 96 * MIB
+
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8 * MIB
