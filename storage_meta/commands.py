@@ -13,7 +13,7 @@ from tenants.commands import add_tenant
 if TYPE_CHECKING:
     from storage_meta.handle import Files
 
-__all__ = ("Command", "add_bucket", "add_json", "add_tenant")
+__all__ = ("Command", "add_bucket", "add_json", "add_tenant", "printable")
 
 
 class Command(commands.Command):
@@ -34,3 +34,8 @@ def add_bucket(parser: ArgumentParser, *, required: bool = True, help: str = "th
 
 def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="what was done as one JSON object, for scripts")
+
+
+def printable(text: str) -> str:
+    """A key as a line shows it: it may hold what a terminal obeys, or the end of a line."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
