@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 
 from controlplane.core.conf import conf
+from storage_meta import guard
 from storage_meta.models import Bucket
 from storage_meta.stores import fault_of
 
@@ -75,4 +76,15 @@ def faults_of_letters(lowered: str) -> Iterable[CheckMessage]:
             f"The database makes {lowered!r} of the word 'ÜBER': objects are not found by words with such letters.",
             hint="Create the database anew with a ctype that knows letters, as C.UTF-8 or en_US.UTF-8, and restore into it.",
             id="cp_storage_meta.E002",
+        )
+
+
+@register()
+def check_hooks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
+    """Whether what the operator opened to hooks can be read: nothing is sent, and no hook saved, where it cannot."""
+    for fault in guard.faults():
+        yield Error(
+            fault,
+            hint="Write networks as ('10.1.0.0/16',) and ports as (443, 8443).",
+            id="cp_storage_meta.E003",
         )

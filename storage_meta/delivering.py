@@ -51,6 +51,7 @@ WORKER = Actor("system", "hooks", "hook worker")
 # with the least under way come first: hooks that answer slowly cannot take all threads for themselves.
 _HOOKS = """
 SELECT h.id FROM cp_storage_meta_storagehook h
+JOIN cp_tenants_tenant t ON t.id = h.tenant_id AND t.deleted_at IS NULL
 CROSS JOIN LATERAL (
     SELECT e.next_attempt_at FROM cp_storage_meta_storageevent e
     WHERE e.hook_id = h.id AND e.state = 'pending' AND e.next_attempt_at <= %(now)s ORDER BY e.next_attempt_at LIMIT 1

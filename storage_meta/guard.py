@@ -167,6 +167,19 @@ def embedded(address: Address) -> IPv4Address | None:
     return None
 
 
+def faults() -> list[str]:
+    """What is wrong with STORAGE_HOOK_NETWORKS and STORAGE_HOOK_PORTS, as sentences."""
+    found = []
+    try:
+        _networks()
+    except ImproperlyConfigured as error:
+        found.append(str(error))
+    ports = conf.STORAGE_HOOK_PORTS
+    if isinstance(ports, str) or not all(isinstance(port, int) and 0 < port < 65536 for port in ports):
+        found.append(f"STORAGE_HOOK_PORTS: {ports!r:.80} has what is no port.")
+    return found
+
+
 def by_system(host: str, port: int) -> list[str]:
     """Addresses as the resolver of the machine gives them."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -211,7 +224,8 @@ def _is_ip(host: str) -> bool:
 
 
 def _networks() -> tuple[Network, ...]:
-    return _read(tuple(conf.STORAGE_HOOK_NETWORKS))
+    given = conf.STORAGE_HOOK_NETWORKS
+    return _read((given,) if isinstance(given, str) else tuple(given))
 
 
 @lru_cache(maxsize=8)

@@ -192,7 +192,13 @@ class StorageHook(models.Model):
     def remove(self) -> None:
         """Remove it with its events and the attempts to send them, as three statements however many there are."""
         with transaction.atomic(using=router.db_for_write(StorageHook)):
+            # nothing is claimed for it from here on, and what a worker has is written down before or not at all
             StorageHook.objects.select_for_update().filter(pk=self.pk).values_list("pk").first()
+            list(
+                StorageEvent.objects.select_for_update()
+                .filter(hook=self.pk, leased_until__isnull=False)
+                .values_list("pk")
+            )
             HookExecution.objects.filter(event__hook=self.pk).delete()
             StorageEvent.objects.filter(hook=self.pk)._raw_delete(router.db_for_write(StorageEvent))
             self.delete()

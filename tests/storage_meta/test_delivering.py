@@ -19,7 +19,7 @@ from storage_meta.errors import InvalidArgument
 from storage_meta.models import HookExecution, StorageEvent, StorageHook
 from storage_meta.sending import Answer, Client
 from tests.factories import StorageEventFactory, StorageHookFactory
-from tests.races import together
+from tests.races import behind, together
 from tests.storage_meta.receiver import certificate, loopback, receiving
 from tests.storage_meta.test_outbox import change, put
 
@@ -233,6 +233,45 @@ def test_events_of_a_disabled_hook_wait_until_it_is_enabled(hook, receiver):
     assert deliver() == 0
     hook.enable()
     assert deliver() == 1
+
+
+def test_a_tenant_that_is_deleted_tells_nobody(hook, receiver, acme):
+    event_of(hook)
+    type(acme).objects.filter(pk=acme.pk).update(deleted_at=T, status="deleted")
+
+    assert deliver() == 0
+    assert receiver.got == []
+
+
+def test_every_change_of_what_is_stored_reaches_the_hook(hook, receiver, docs, plain):
+    docs.put_object("a.txt", b"one", tags={"k": "v"})
+    docs.put_object_tagging("a.txt", {"k": "w"})
+    docs.copy_object("a.txt", "b.txt")
+    with docs.get_object("a.txt") as stored:
+        assert b"".join(stored) == b"one"
+    docs.delete_object("a.txt")
+    docs.restore_object("a.txt")
+    docs.delete_object("a.txt", docs.head_object("a.txt").current_version.version_id)
+    plain.put_object("c.txt", b"parts", part_size=2)
+    plain.delete_object("c.txt")
+
+    while deliver():
+        pass
+
+    told = [Webhook(hook.secrets).verify(got.body, got.headers) for got in receiver.got]
+    assert sorted(event["type"] for event in told) == [
+        "s3:ObjectAccessed:Get",
+        "s3:ObjectCreated:CompleteMultipartUpload",
+        "s3:ObjectCreated:Copy",
+        "s3:ObjectCreated:Put",
+        "s3:ObjectRemoved:Delete",
+        "s3:ObjectRemoved:Delete",
+        "s3:ObjectRemoved:DeleteMarkerCreated",
+        "s3:ObjectRestore:Completed",
+        "s3:ObjectTagging:Put",
+    ]
+    of_a = [event["data"] for event in told if event["data"]["object_key"] == "a.txt"]
+    assert all(data["bucket"] == "docs" and len(data["sequencer"]) == 16 for data in of_a)
 
 
 def test_the_dead_are_sent_again_by_hand_once_each_time(hook, receiver):
@@ -496,6 +535,19 @@ def test_an_event_of_a_worker_that_was_killed_is_sent_again_under_the_same_id(ac
     assert ids(receiver) == [str(event.pk)] * 2
     event.refresh_from_db()
     assert (event.state, event.attempts) == ("done", 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hook_may_be_removed_while_what_it_was_told_is_written(acme, receiver, other_connection):
+    hook = StorageHookFactory(tenant=acme, url=receiver.url(), secrets=signing.new_secret())
+    event_of(hook)
+    [claimed] = delivering.claim(1, T)
+
+    ended = behind(lambda: delivering.finish([(claimed, T, Answer(200))], T), hook.remove, other_connection)
+
+    assert ended is None
+    assert not StorageHook.objects.exists()
+    assert not HookExecution.objects.exists()
 
 
 # ---------------------------------------------------------------- what must not be seen

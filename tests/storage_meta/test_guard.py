@@ -4,6 +4,7 @@ from ipaddress import ip_address
 from threading import Event
 
 import pytest
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +88,27 @@ def test_a_network_that_is_none_is_said_to_the_operator(settings):
 
     with pytest.raises(ImproperlyConfigured, match="STORAGE_HOOK_NETWORKS"):
         guard.is_allowed(ip_address("10.1.2.3"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"STORAGE_HOOK_NETWORKS": ("10.1.0.1/16",)}, "STORAGE_HOOK_NETWORKS"),
+        ({"STORAGE_HOOK_NETWORKS": ("here",)}, "STORAGE_HOOK_NETWORKS"),
+        ({"STORAGE_HOOK_PORTS": ("443",)}, "STORAGE_HOOK_PORTS"),
+        ({"STORAGE_HOOK_PORTS": "443"}, "STORAGE_HOOK_PORTS"),
+        ({"STORAGE_HOOK_PORTS": (0,)}, "STORAGE_HOOK_PORTS"),
+        ({"STORAGE_HOOK_NETWORKS": "10.1.0.0/16"}, None),
+        ({"STORAGE_HOOK_PORTS": (80, 443), "STORAGE_HOOK_HTTP": True}, None),
+        ({}, None),
+    ],
+)
+def test_what_the_operator_opens_is_checked_before_anything_is_sent(settings, keys, said):
+    opened(settings, **keys)
+
+    found = [error for error in checks.run_checks() if error.id == "cp_storage_meta.E003"]
+
+    assert [said in error.msg for error in found] == ([True] if said else [])
 
 
 @pytest.mark.parametrize(
