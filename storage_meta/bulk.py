@@ -18,7 +18,7 @@ from storage_meta.contents import Said
 from storage_meta.errors import InvalidArgument, StorageError
 from storage_meta.keys import check_key
 from storage_meta.lookups import NULL
-from storage_meta.models import Bucket, StorageObject
+from storage_meta.models import Bucket, StorageObject, StorageQuota
 from storage_meta.results import Change
 from storage_meta.versions import CLOCK, CONTENT
 
@@ -133,9 +133,7 @@ _VERSIONS = f"""
 def _put(files: Files, bucket: Bucket, batch: list[_Row]) -> None:
     null = bucket.versioning != Bucket.Versioning.ENABLED
     staged = list(_staged(batch, null))
-    newest = {row.key for row, *_ in staged}
-    live = StorageObject.objects.live().filter(tenant_id=files.tenant_id, bucket=bucket, object_key__in=newest).count()
-    quotas.demand(files.tenant_id, size=sum(row.said.size for row, *_ in staged), objects=len(newest) - live)
+    _demand_quota(files, bucket, [row for row, *_ in staged])
     at = now()
     with versions.change() as cursor:
         cursor.execute(_STAGE)
@@ -145,6 +143,14 @@ def _put(files: Files, bucket: Bucket, batch: list[_Row]) -> None:
         _merge(cursor, files, bucket, null, at)
         _tell(cursor, files, bucket, null, {row.id: row for row, *_ in staged})
         cursor.execute("DROP TABLE cp_put")
+
+
+def _demand_quota(files: Files, bucket: Bucket, rows: list[_Row]) -> None:
+    if not StorageQuota.objects.filter(tenant_id=files.tenant_id).exists():
+        return
+    keys = {row.key for row in rows}
+    live = StorageObject.objects.live().filter(tenant_id=files.tenant_id, bucket=bucket, object_key__in=keys).count()
+    quotas.demand(files.tenant_id, size=sum(row.said.size for row in rows), objects=len(keys) - live)
 
 
 def _staged(batch: list[_Row], null: bool) -> Iterator[tuple[_Row, int, bool]]:

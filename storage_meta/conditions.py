@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.db import connections
 
 from controlplane.core.conf import conf
+from storage_meta import quotas
 from storage_meta.contents import check_etag
 from storage_meta.errors import InvalidArgument, PreconditionFailed
 from storage_meta.lookups import unknown
@@ -59,7 +60,8 @@ def taken(key: str) -> PreconditionFailed:
 _PLAIN = re.compile(NAME)
 _COLUMNS = tuple(field.attname for field in Bucket._meta.concrete_fields)
 _LOOK = (
-    f"SELECT {', '.join(f'bucket.{name}' for name in _COLUMNS)}, head.etag "  # noqa: S608 - names of columns
+    f"SELECT {', '.join(f'bucket.{name}' for name in _COLUMNS)}, head.etag, "  # noqa: S608 - names of columns
+    "EXISTS (SELECT FROM cp_storage_meta_storagequota quota WHERE quota.tenant_id = bucket.tenant_id) "
     "FROM cp_storage_meta_bucket bucket LEFT JOIN cp_storage_meta_storageobject head "
     "ON head.tenant_id = bucket.tenant_id AND head.bucket_id = bucket.id AND head.object_key = %s "
     "AND NOT head.is_delete_marker "
@@ -67,8 +69,23 @@ _LOOK = (
 )
 
 
-def look(files: Files, key: str) -> tuple[Bucket, str | None]:
-    """The bucket of the handle, and the etag of the live object under the key, None: there is none. In one statement.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """bucket: the handle's. live_etag: of the object under the key, None: none is live. limited: the tenant has a quota."""
+
+    bucket: Bucket
+    live_etag: str | None
+    limited: bool
+
+    def demand_quota(self, size: int) -> bool:
+        """Whether so many more bytes under the key are above the quota: see quotas.demand. Not asked of who has none."""
+        if not self.limited:
+            return False
+        return quotas.demand(self.bucket.tenant_id, size=size, objects=0 if self.live_etag is not None else 1)
+
+
+def look(files: Files, key: str) -> Seen:
+    """All that has to be known before a put, in one statement.
 
     Raises NoSuchBucket, and InvalidArgument where the handle is for all buckets.
     """
@@ -78,6 +95,6 @@ def look(files: Files, key: str) -> tuple[Bucket, str | None]:
             cursor.execute(_LOOK, [key, files.tenant_id, name])
             found = cursor.fetchone()
         if found is not None:
-            *values, etag = found
-            return Bucket.from_db(conf.DATABASE, list(_COLUMNS), values), etag
-    return files.the_bucket(), None
+            *values, etag, limited = found
+            return Seen(Bucket.from_db(conf.DATABASE, list(_COLUMNS), values), etag, limited)
+    return Seen(files.the_bucket(), None, True)

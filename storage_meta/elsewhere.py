@@ -8,7 +8,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import Min
 
 from controlplane.core.ids import now
-from storage_meta import access, blobs, lookups, outbox, quotas, trail, versions
+from storage_meta import access, blobs, lookups, outbox, trail, versions
 from storage_meta.conditions import look
 from storage_meta.contents import COMMENT, Said
 from storage_meta.errors import InvalidArgument
@@ -46,7 +46,8 @@ def record_version(
         if comment is not None:
             check_text("comment", comment, COMMENT)
         said = Said.checked(**_known(content), tags=tags, comment=comment, external_id=version_id)
-        bucket, live_etag = look(files, key)
+        seen = look(files, key)
+        bucket = seen.bucket
         access.demand(files, "write", key)
         with versions.change() as cursor:
             head = versions.lock(cursor, bucket, key)
@@ -59,7 +60,7 @@ def record_version(
                 raise InvalidArgument(
                     message="No version of the key has the id null. Put one, or give the id it has elsewhere."
                 )
-            quotas.demand(files.tenant_id, size=said.size, objects=0 if live_etag is not None else 1)
+            seen.demand_quota(said.size)
             if is_latest or head is None:
                 return _put(cursor, files, bucket, key, said)
             return _put_below(cursor, files, bucket, key, said, head)

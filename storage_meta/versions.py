@@ -113,7 +113,10 @@ _VERSION = f"""
     SELECT head.current_version_id, head.tenant_id, head.id, head.bucket_id, head.next_seq - 1, %(null)s, %(external_id)s,
         head.is_delete_marker, %(blob_name)s, %(created_by)s, %(comment)s, false, %(retain_until)s, head.last_modified, {CONTENT}
 """
-_TOLD = "SELECT id, next_seq - 1, change_seq, last_modified, created_at, fresh, late"
+_TOLD = (
+    "SELECT id, next_seq - 1, change_seq, last_modified, created_at, fresh, late, EXISTS ("
+    "SELECT FROM cp_storage_meta_storagehook hook WHERE hook.tenant_id = %(tenant)s AND hook.enabled)"
+)
 # One statement, but for a null version that may have to make room for another: it is looked for under the lock.
 _ADD = f"WITH head AS ({_HEAD}), version AS ({_VERSION} FROM head WHERE fresh OR NOT %(null)s) {_TOLD} FROM head"
 _REPLACE = f"""
@@ -129,12 +132,12 @@ _NAMES = [field.attname for field in StorageObject._meta.concrete_fields if fiel
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A version that was put, and its head. null: its id is `null`."""
+    """A version that was put, and its head. null: its id is `null`. heard: the tenant has hooks, which may want to be told."""
 
     head: StorageObject
     seq: int
     null: bool
-    fresh: bool
+    heard: bool
 
     @property
     def version_id(self) -> str:
@@ -201,7 +204,7 @@ def add(
     found = cursor.fetchone()
     if found is None:
         return None
-    head_id, seq, sequence, last_modified, created_at, fresh, late = found
+    head_id, seq, sequence, last_modified, created_at, fresh, late, heard = found
     if null and not fresh:
         cursor.execute(_REPLACE, {**given, "head": head_id})
     if fresh and late > LATE:
@@ -223,7 +226,7 @@ def add(
     }
     head = StorageObject.from_db(conf.DATABASE, _NAMES, [values[name] for name in _NAMES])
     head.bucket = bucket
-    return Added(head, seq, null, fresh)
+    return Added(head, seq, null, heard)
 
 
 def author(files: Files) -> str:

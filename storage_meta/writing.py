@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
 
-from storage_meta import access, blobs, lookups, outbox, quotas, trail, versions
+from storage_meta import access, blobs, lookups, outbox, trail, versions
 from storage_meta.blobs import Body, Received
 from storage_meta.bulk import bulk_put
-from storage_meta.conditions import Conditions, look, taken
+from storage_meta.conditions import Conditions, Seen, look, taken
 from storage_meta.contents import Said, said_of
 from storage_meta.deleting import delete, delete_many
 from storage_meta.elsewhere import record_version
@@ -19,6 +19,7 @@ from storage_meta.holding import legal_hold, retain, tag
 from storage_meta.keys import check_key, check_metadata
 from storage_meta.models import Bucket, StorageVersion
 from storage_meta.results import Change, DeleteResult, PutResult
+from storage_meta.versions import Added
 
 if TYPE_CHECKING:
     from storage_meta.handle import Files
@@ -58,18 +59,18 @@ def put(
         said = Said.checked(size=size, etag=etag, **content)
         conditions = Conditions.checked(if_none_match, if_match)
         _check_body(body, size, etag, part_size)
-        bucket, live_etag = look(files, key)
+        seen = look(files, key)
+        bucket = seen.bucket
         access.demand(files, "write", key)
-        objects = 0 if live_etag is not None else 1
         announced = said.size if body is None else _announced(body)
-        over = quotas.demand(files.tenant_id, size=announced, objects=objects)
-        conditions.demand(key, live_etag)
+        over = seen.demand_quota(announced)
+        conditions.demand(key, seen.live_etag)
         if body is None:
             return _stored(files, bucket, key, said, conditions, None, over)
         received = blobs.receive(files.tenant_id, bucket.storage, body, part_size=part_size)
         try:
             if received.size > announced:
-                over = quotas.demand(files.tenant_id, size=received.size, objects=objects)
+                over = seen.demand_quota(received.size)
             return _stored(files, bucket, key, said.with_bytes(received), conditions, received, over)
         except BaseException:
             blobs.dropped(received)
@@ -115,21 +116,16 @@ def _stored(
             blobs.kept(cursor, received)
             if "-" in received.etag:
                 event = "s3:ObjectCreated:CompleteMultipartUpload"
-        _tell(cursor, files, bucket, "s3:PutObject", event, added.change(bucket))
+        _tell(cursor, files, bucket, "s3:PutObject", event, added)
     return added.result(over)
 
 
-def _tell(
-    cursor: CursorWrapper,
-    files: Files,
-    bucket: Bucket,
-    action: str,
-    event: str,
-    change: Change,
-) -> None:
+def _tell(cursor: CursorWrapper, files: Files, bucket: Bucket, action: str, event: str, added: Added) -> None:
+    change = added.change(bucket)
     trail.write(cursor, files, action, "CREATE", [change.row()])
-    outbox.put(cursor, files, event, [change.event()])
-    if bucket.versioning != Bucket.Versioning.ENABLED:  # what it replaced may have had a blob
+    if added.heard:
+        outbox.put(cursor, files, event, [change.event()])
+    if added.null:  # what it replaced may have had a blob
         blobs.remove_after_commit(files.tenant_id)
 
 
@@ -148,17 +144,18 @@ def copy(
         check_key(new_key)
         said_metadata = None if metadata is None else check_metadata(metadata)
         source = lookups.allowed_to_read(files, key, version_id)
-        target, live_etag = look(target_files, new_key)
+        seen = look(target_files, new_key)
+        target = seen.bucket
         access.demand(target_files, "write", new_key)
         _, version = lookups.find(files, source, key, version_id)
-        over = quotas.demand(files.tenant_id, size=version.size, objects=0 if live_etag is not None else 1)
+        over = seen.demand_quota(version.size)
         with versions.change() as cursor:
             _lock_both(cursor, (source, key), (target, new_key))
             version = _held_fast(cursor, files, source, key, version_id)
             said = said_of(version, said_metadata)
             added = versions.add(cursor, target_files, target, new_key, said)
             assert added is not None  # noqa: S101 - without a condition
-            _tell(cursor, target_files, target, "s3:CopyObject", "s3:ObjectCreated:Copy", added.change(target))
+            _tell(cursor, target_files, target, "s3:CopyObject", "s3:ObjectCreated:Copy", added)
     return added.result(over)
 
 
@@ -185,11 +182,11 @@ def restore(files: Files, key: str, version_id: str | None) -> PutResult:
         check_key(key)
         if version_id is not None:
             lookups.check_version_id(version_id)
-        bucket, live_etag = look(files, key)
+        seen = look(files, key)
         access.demand(files, "write", key)
         if version_id is None:
-            return _uncovered(files, bucket, key)
-        return _again(files, bucket, key, version_id, live_etag)
+            return _uncovered(files, seen.bucket, key)
+        return _again(files, seen, key, version_id)
 
 
 def _uncovered(files: Files, bucket: Bucket, key: str) -> PutResult:
@@ -214,13 +211,14 @@ def _uncovered(files: Files, bucket: Bucket, key: str) -> PutResult:
     return PutResult(found, version.version_id, version.etag, version.size, version.checksum_sha256, version.seq)
 
 
-def _again(files: Files, bucket: Bucket, key: str, version_id: str, live_etag: str | None) -> PutResult:
+def _again(files: Files, seen: Seen, key: str, version_id: str) -> PutResult:
+    bucket = seen.bucket
     _, version = lookups.find(files, bucket, key, version_id)
-    over = quotas.demand(files.tenant_id, size=version.size, objects=0 if live_etag is not None else 1)
+    over = seen.demand_quota(version.size)
     with versions.change() as cursor:
         versions.lock(cursor, bucket, key)
         _, version = lookups.find(files, bucket, key, version_id)
         added = versions.add(cursor, files, bucket, key, said_of(version))
         assert added is not None  # noqa: S101 - without a condition
-        _tell(cursor, files, bucket, "s3:RestoreObject", "s3:ObjectRestore:Completed", added.change(bucket))
+        _tell(cursor, files, bucket, "s3:RestoreObject", "s3:ObjectRestore:Completed", added)
     return added.result(over)
