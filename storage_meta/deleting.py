@@ -64,7 +64,6 @@ def _delete(cursor: CursorWrapper, files: Files, bucket: Bucket, key: str) -> Do
     live = head is not None and not head.is_delete_marker
     if bucket.versioning != Bucket.Versioning.UNVERSIONED:
         added = versions.add(cursor, files, bucket, key, versions.MARKER, marker=True)
-        assert added is not None  # noqa: S101 - without a condition
         return DeleteResult(True, added.version_id, live), added.change(bucket)
     if head is None:
         return DeleteResult(False, None, False), Change(bucket.pk, bucket.name, key, "", None)

@@ -102,7 +102,6 @@ def _described(
 
 def _put(cursor: CursorWrapper, files: Files, bucket: Bucket, key: str, said: Said) -> StorageVersion:
     added = versions.add(cursor, files, bucket, key, said)
-    assert added is not None  # noqa: S101 - without a condition
     change = added.change(bucket)
     trail.write(cursor, files, "s3:PutObject", "CREATE", [change.row()])
     outbox.put(cursor, files, "s3:ObjectCreated:Put", [change.event()])

@@ -17,6 +17,7 @@ from django.db.backends.utils import CursorWrapper
 from controlplane.core.conf import conf
 from controlplane.core.ids import now, uuid7
 from storage_meta import trail
+from storage_meta.conditions import taken
 from storage_meta.contents import Said
 from storage_meta.errors import InvalidArgument, NoSuchBucket, ObjectLocked, StorageError
 from storage_meta.models import Bucket, StorageObject
@@ -171,10 +172,10 @@ def add(
     *,
     marker: bool = False,
     vacant: bool = False,
-) -> Added | None:
+) -> Added:
     """The next version of a key, on top of the others or, where the bucket is not versioned, in place of the null version.
 
-    vacant: only where no live object is; None: there is one. Raises ObjectLocked (`change`) for a null version that is held.
+    vacant: only where no live object is, else PreconditionFailed. Raises ObjectLocked (`change`) for a null version that is held.
     """
     null = bucket.versioning != Bucket.Versioning.ENABLED
     given: dict[str, Any] = {
@@ -203,7 +204,7 @@ def add(
     cursor.execute(_ADD, given)
     found = cursor.fetchone()
     if found is None:
-        return None
+        raise taken(key)
     head_id, seq, sequence, last_modified, created_at, fresh, late, heard = found
     if null and not fresh:
         cursor.execute(_REPLACE, {**given, "head": head_id})

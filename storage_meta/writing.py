@@ -10,7 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from storage_meta import access, blobs, lookups, outbox, trail, versions
 from storage_meta.blobs import Body, Received
 from storage_meta.bulk import bulk_put
-from storage_meta.conditions import Conditions, Seen, look, taken
+from storage_meta.conditions import Conditions, Seen, look
 from storage_meta.contents import Said, said_of
 from storage_meta.deleting import delete, delete_many
 from storage_meta.elsewhere import record_version
@@ -109,8 +109,6 @@ def _stored(
             locked = versions.lock(cursor, bucket, key)
             conditions.demand(key, None if locked is None else locked.live_etag)
         added = versions.add(cursor, files, bucket, key, said, vacant=conditions.vacant)
-        if added is None:
-            raise taken(key)
         event = "s3:ObjectCreated:Put"
         if received is not None:
             blobs.kept(cursor, received)
@@ -154,7 +152,6 @@ def copy(
             version = _held_fast(cursor, files, source, key, version_id)
             said = said_of(version, said_metadata)
             added = versions.add(cursor, target_files, target, new_key, said)
-            assert added is not None  # noqa: S101 - without a condition
             _tell(cursor, target_files, target, "s3:CopyObject", "s3:ObjectCreated:Copy", added)
     return added.result(over)
 
@@ -219,6 +216,5 @@ def _again(files: Files, seen: Seen, key: str, version_id: str) -> PutResult:
         versions.lock(cursor, bucket, key)
         _, version = lookups.find(files, bucket, key, version_id)
         added = versions.add(cursor, files, bucket, key, said_of(version))
-        assert added is not None  # noqa: S101 - without a condition
         _tell(cursor, files, bucket, "s3:RestoreObject", "s3:ObjectRestore:Completed", added)
     return added.result(over)
