@@ -216,11 +216,13 @@ class Files(SeedNames):
         limit: int = 50,
         continuation_token: str | None = None,
         prefix_match: bool = False,
+        part: str | None = None,
     ) -> SearchPage:
         """Live objects that hold all words of query, and fit the filters. order: relevance or last_modified. limit: 1 to 1000.
 
         query: words; "a phrase"; -word excludes; a | b either. None: filters alone, newest first. metadata, tags: what the
         object's contain. prefix_match: the last word, of at least three characters, is the beginning of one.
+        part: any part of the key, of at least three characters, where STORAGE_TRIGRAM is set.
         """
         return searching.search(
             self,
@@ -238,6 +240,7 @@ class Files(SeedNames):
             limit=limit,
             continuation_token=continuation_token,
             prefix_match=prefix_match,
+            part=part,
         )
 
     def count(self, query: str | None = None, cap: int = 10_000) -> Count:

@@ -12,7 +12,7 @@ from django.db import connections
 from psycopg.types.json import Jsonb
 
 from controlplane.core.conf import conf
-from storage_meta import access, highlighting, keys, queries, tokens, trail
+from storage_meta import access, highlighting, keys, parts, queries, tokens, trail
 from storage_meta.errors import InvalidArgument
 from storage_meta.models import Bucket, StorageAudit, StorageObject
 from storage_meta.queries import Query
@@ -34,7 +34,7 @@ LARGEST = 2**63 - 1
 _SEARCH = """
     SELECT id, rank, object_key, last_modified FROM cp_storage_search(
         %s::uuid, %s::uuid, %s::text, %s::text, %s::jsonb, %s::jsonb, %s::jsonb, %s::text, %s::bigint, %s::bigint,
-        %s::timestamptz, %s::timestamptz, %s, %s::real, %s::text, %s::timestamptz, %s::uuid, %s
+        %s::timestamptz, %s::timestamptz, %s::text, %s, %s::real, %s::text, %s::timestamptz, %s::uuid, %s
     )
 """
 
@@ -61,6 +61,7 @@ class _Filters:
     max_size: int | None = None
     modified_after: datetime | None = None
     modified_before: datetime | None = None
+    part: str | None = None
 
     def parameters(self, words: Query | None) -> list[Any]:
         return [
@@ -74,6 +75,7 @@ class _Filters:
             self.max_size,
             self.modified_after,
             self.modified_before,
+            None if self.part is None else parts.pattern(self.part),
         ]
 
     def question(self) -> dict[str, Any]:
@@ -83,6 +85,7 @@ class _Filters:
             "metadata": self.metadata,
             "tags": self.tags,
             "content_type": self.content_type,
+            "part": self.part,
             "sizes": [self.min_size, self.max_size],
             "modified": [at and at.isoformat() for at in (self.modified_after, self.modified_before)],
         }
@@ -105,11 +108,13 @@ def search(
     limit: int = 50,
     continuation_token: str | None = None,
     prefix_match: bool = False,
+    part: str | None = None,
 ) -> SearchPage:
     """One page of live objects that hold all words and fit the filters: see queries.parse for what may be typed.
 
     order: relevance is best first, then by key; last_modified, and a search without words, newest first. Sizes are bytes, both
     included; modified_after is included, modified_before is not, both are aware. metadata, tags: objects hold at least these.
+    part: keys have this text in them, byte for byte, of at least three characters; only where STORAGE_TRIGRAM is set.
     Each object that policies do not let be listed is left out: a page may be short, and its token goes on all the same.
 
     Raises InvalidArgument, InvalidMetadata, InvalidTag, NoSuchBucket, AccessDenied.
@@ -128,6 +133,7 @@ def search(
             max_size=_size("max_size", max_size),
             modified_after=_instant("modified_after", modified_after),
             modified_before=_instant("modified_before", modified_before),
+            part=None if part is None else parts.check(part),
         )
         by_rank = _ordered(order) and words is not None
         most = _limited(limit)

@@ -119,7 +119,7 @@ class Conf:
     """Seconds that a storage may take for one answer, or for the next piece of a body, before a call gives it up."""
 
     STORAGE_TRIGRAM: bool = False
-    """Whether objects are found by any part of their key: an index more, made and removed by `storage_verify`."""
+    """Whether objects are found by any part of their key: an index more, made and removed by `storage_index`."""
 
     STORAGE_HOOK_NETWORKS: tuple[str, ...] = ()
     """Networks (CIDR) that hooks may reach beyond the public internet."""

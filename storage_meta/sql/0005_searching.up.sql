@@ -46,9 +46,10 @@ END $$;
 
 -- Live objects of a tenant that fit the filters; NULL: any. The body is written into the statement that calls it, so its tests
 -- for NULL are gone when that is planned with its values. NOT is_delete_marker stands literally: the indexes are partial.
+-- part: a pattern of LIKE, served by the index that storage_index makes.
 CREATE FUNCTION cp_storage_live(
     the_tenant uuid, the_bucket uuid, lo text, hi text, has_metadata jsonb, has_tags jsonb, of_type text,
-    smallest bigint, largest bigint, since timestamptz, until timestamptz
+    smallest bigint, largest bigint, since timestamptz, until timestamptz, part text
 ) RETURNS SETOF cp_storage_meta_storageobject LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT * FROM cp_storage_meta_storageobject
     WHERE tenant_id = the_tenant AND NOT is_delete_marker
@@ -59,6 +60,7 @@ CREATE FUNCTION cp_storage_live(
         AND (of_type IS NULL OR content_type = of_type)
         AND (smallest IS NULL OR size >= smallest) AND (largest IS NULL OR size <= largest)
         AND (since IS NULL OR last_modified >= since) AND (until IS NULL OR last_modified < until)
+        AND (part IS NULL OR object_key LIKE part)
 $$;
 
 -- One page: at most `most` objects after the one that after_… names, if any. by_rank: best first, then by key; needs words.
@@ -66,7 +68,7 @@ $$;
 -- word it would read the whole tenant.
 CREATE FUNCTION cp_storage_search(
     the_tenant uuid, the_bucket uuid, lo text, hi text, words jsonb, has_metadata jsonb, has_tags jsonb, of_type text,
-    smallest bigint, largest bigint, since timestamptz, until timestamptz,
+    smallest bigint, largest bigint, since timestamptz, until timestamptz, part text,
     by_rank boolean, after_rank real, after_key text, after_at timestamptz, after_id uuid, most integer
 ) RETURNS TABLE (id uuid, rank real, object_key text, last_modified timestamptz) LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 50
 SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_custom_plan AS $$
@@ -82,7 +84,7 @@ BEGIN
             FROM (
                 SELECT head.id, head.object_key, head.last_modified, ts_rank(head.search_vector, asked) AS rank
                 FROM cp_storage_live(the_tenant, the_bucket, lo, hi, has_metadata, has_tags, of_type, smallest, largest,
-                                     since, until) head
+                                     since, until, part) head
                 WHERE head.search_vector @@ asked
                 OFFSET 0
             ) hit
@@ -90,7 +92,7 @@ BEGIN
                 OR hit.rank = after_rank AND (hit.object_key, hit.id) > (after_key, after_id)
             ORDER BY hit.rank DESC, hit.object_key, hit.id
             LIMIT most;
-    ELSIF words IS NOT NULL OR has_metadata IS NOT NULL OR has_tags IS NOT NULL THEN
+    ELSIF words IS NOT NULL OR has_metadata IS NOT NULL OR has_tags IS NOT NULL OR part IS NOT NULL THEN
         RETURN QUERY
             SELECT hit.id, CASE WHEN words IS NULL THEN 0 ELSE ts_rank(hit.search_vector, asked) END, hit.object_key,
                 hit.last_modified
@@ -99,7 +101,7 @@ BEGIN
                 FROM (
                     SELECT head.id, head.object_key, head.last_modified, head.search_vector
                     FROM cp_storage_live(the_tenant, the_bucket, lo, hi, has_metadata, has_tags, of_type, smallest, largest,
-                                         since, until) head
+                                         since, until, part) head
                     WHERE words IS NULL OR head.search_vector @@ asked
                     OFFSET 0
                 ) found
@@ -111,7 +113,8 @@ BEGIN
     ELSE
         RETURN QUERY
             SELECT head.id, 0::real, head.object_key, head.last_modified
-            FROM cp_storage_live(the_tenant, the_bucket, lo, hi, NULL, NULL, of_type, smallest, largest, since, until) head
+            FROM cp_storage_live(the_tenant, the_bucket, lo, hi, NULL, NULL, of_type, smallest, largest, since, until,
+                                 NULL) head
             WHERE after_id IS NULL OR (head.last_modified, head.id) < (after_at, after_id)
             ORDER BY head.last_modified DESC, head.id DESC
             LIMIT most;
@@ -131,7 +134,8 @@ BEGIN
     END IF;
     RETURN (
         SELECT count(*) FROM (
-            SELECT FROM cp_storage_live(the_tenant, the_bucket, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) head
+            SELECT FROM cp_storage_live(the_tenant, the_bucket, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                                 NULL) head
             WHERE words IS NULL OR head.search_vector @@ asked
             LIMIT cap + 1
         ) found
@@ -140,9 +144,9 @@ END $$;
 
 REVOKE EXECUTE ON FUNCTION
     cp_storage_search(uuid, uuid, text, text, jsonb, jsonb, jsonb, text, bigint, bigint, timestamptz, timestamptz,
-                      boolean, real, text, timestamptz, uuid, integer),
+                      text, boolean, real, text, timestamptz, uuid, integer),
     cp_storage_hits(uuid, uuid, jsonb, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     cp_storage_search(uuid, uuid, text, text, jsonb, jsonb, jsonb, text, bigint, bigint, timestamptz, timestamptz,
-                      boolean, real, text, timestamptz, uuid, integer),
+                      text, boolean, real, text, timestamptz, uuid, integer),
     cp_storage_hits(uuid, uuid, jsonb, integer) TO cp_tenant;

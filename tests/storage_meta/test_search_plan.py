@@ -38,9 +38,9 @@ SELECT version_id, %(tenant)s, head_id, %(bucket)s, 1, false, '', false, '', '',
 FROM made
 """
 PARAMETERS = ("the_tenant", "the_bucket", "lo", "hi", "words", "has_metadata", "has_tags", "of_type", "smallest", "largest",
-              "since", "until", "by_rank", "after_rank", "after_key", "after_at", "after_id", "most")  # fmt: skip
+              "since", "until", "part", "by_rank", "after_rank", "after_key", "after_at", "after_id", "most")  # fmt: skip
 TYPES = ("uuid", "uuid", "text", "text", "jsonb", "jsonb", "jsonb", "text", "bigint", "bigint",
-         "timestamptz", "timestamptz", "boolean", "real", "text", "timestamptz", "uuid", "integer")  # fmt: skip
+         "timestamptz", "timestamptz", "text", "boolean", "real", "text", "timestamptz", "uuid", "integer")  # fmt: skip
 
 
 def execute(statement, params=()):
@@ -117,7 +117,7 @@ def buffers(query, params=()):
 
 
 SEARCH = """SELECT * FROM cp_storage_search(%s::uuid, NULL, NULL, NULL, %s::jsonb, %s::jsonb, NULL, NULL, NULL, NULL, NULL, NULL,
-                                            %s, NULL, NULL, NULL, NULL, 51)"""
+                                            NULL, %s, NULL, NULL, NULL, NULL, 51)"""
 
 
 def asked(tenant, words=None, metadata=None, *, by_rank=True):

@@ -12,7 +12,7 @@ from tenants.scope import tenant_scope
 from tests.factories import BucketFactory, StorageObjectFactory
 
 SEARCH = """SELECT id FROM cp_storage_search(%s::uuid, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                                             false, NULL, NULL, NULL, NULL, 50)"""
+                                             NULL, false, NULL, NULL, NULL, NULL, 50)"""
 COUNT = "SELECT cp_storage_hits(%s::uuid, NULL, NULL, 50)"
 
 

@@ -22,6 +22,7 @@ class Command(commands.Command):
         commands.add_tenant(parser)
         commands.add_bucket(parser, required=False, help="a bucket of the tenant; without it: all")
         parser.add_argument("--prefix", metavar="PREFIX", help="keys that begin so")
+        parser.add_argument("--part", metavar="TEXT", help="keys with this in them, where STORAGE_TRIGRAM is set")
         parser.add_argument("--metadata", type=_object, metavar="JSON", help="metadata holds at least this object")
         parser.add_argument(
             "--tag", type=_pair, action="append", metavar="NAME=VALUE", help="has this tag; may be repeated"
@@ -50,6 +51,7 @@ class Command(commands.Command):
             limit=options["limit"],
             continuation_token=options["after"],
             prefix_match=options["beginning"],
+            part=options["part"],
         )
         rows, following = [_row(head) for head in page.objects], page.next_continuation_token
         if options["json"]:
