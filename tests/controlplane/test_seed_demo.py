@@ -14,10 +14,20 @@ from django.db import connection, transaction
 from auditing.models import AuditLog, DeadLetter, InferenceRequest, InFlightRequest
 from catalog.models import AIModel, ModelAlias, PriceImport
 from controlplane.core.ids import PLATFORM
-from controlplane.demo import seeding, traffic
+from controlplane.demo import seeding, storing, traffic
 from policies import limits
 from policies.lint import lint
 from policies.models import LimitAlert, LimitBucket, Policy, PolicyVersion, Reservation
+from storage_meta.models import (
+    Bucket,
+    HookExecution,
+    StorageAudit,
+    StorageEvent,
+    StorageHook,
+    StorageObject,
+    StorageUsage,
+    StorageVersion,
+)
 from tenants.models import APIKey, App, Branch, Tenant, User
 from tenants.roles import Role
 
@@ -40,6 +50,15 @@ def few_calls(monkeypatch):
     """The profiles with a hundredth of their calls: what is not about figures need not wait for them."""
     few = [replace(profile, calls=profile.calls // 100) for profile in traffic.PROFILES]
     monkeypatch.setattr(traffic, "PROFILES", tuple(few))
+
+
+@pytest.fixture(autouse=True)
+def objects_lie_in_a_folder_of_the_test(settings, tmp_path):
+    objects = settings.STORAGES["objects"]
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "objects": {**objects, "OPTIONS": {"location": str(tmp_path / "objects")}},
+    }
 
 
 @pytest.fixture
@@ -175,6 +194,50 @@ def test_the_marker_is_an_event_of_the_platform(demo):
     marker = AuditLog.objects.for_tenant(PLATFORM).get(action="demo.seeded")
 
     assert marker.details["requests"] == InferenceRequest.objects.count()
+
+
+def test_the_demo_stores_objects_in_every_state(demo):
+    heads = StorageObject.objects.all()
+
+    assert heads.live().count() > 350
+    assert heads.filter(is_delete_marker=True).count() == 2
+    assert heads.order_by("-next_seq").first().versions.count() >= 3
+    assert StorageVersion.objects.filter(legal_hold=True).exists()
+    assert StorageVersion.objects.filter(retain_until__gt=AT).exists()
+    assert {bucket.versioning for bucket in Bucket.objects.all()} == set(Bucket.Versioning.values)
+
+
+def test_some_of_what_is_stored_is_read_and_some_refused(demo):
+    slugs = Tenant.objects.filter(slug__in=seeding.TENANTS)
+    rows = StorageAudit.objects.filter(tenant_id__in=slugs.values("pk"))
+
+    assert rows.filter(action="s3:GetObject", success=True, bytes_sent__gt=0).exists()
+    assert set(rows.filter(success=False).values_list("error_code", flat=True)) == {"access_denied", "no_such_key"}
+    assert {usage.tenant.slug for usage in StorageUsage.objects.filter(bytes__gt=0)} == set(seeding.TENANTS)
+
+
+def test_nobody_outside_is_told_of_the_demo(demo):
+    hook = StorageHook.objects.get()
+
+    assert (hook.enabled, bool(hook.disabled_reason)) == (False, True)
+    assert not StorageEvent.objects.filter(state="pending").exists()
+    assert {execution.success for execution in HookExecution.objects.all()} == {True, False}
+
+
+def test_what_is_stored_already_is_not_stored_again(demo):
+    before = StorageVersion.objects.count()
+
+    assert storing.fill(AT) == 0
+    assert StorageVersion.objects.count() == before
+
+
+def test_what_is_stored_stays_while_its_tenants_are_removed(demo):
+    before = StorageVersion.objects.count()
+
+    seed_demo("--remove")
+    assert StorageVersion.objects.count() == before
+    seed_demo()
+    assert StorageVersion.objects.count() == before
 
 
 def test_removing_deletes_its_tenants_softly_and_keeps_the_facts(demo):
