@@ -17,6 +17,7 @@ from tests.factories import (
     StorageUsageFactory,
 )
 from tests.storage_meta.pages import address, asked_by, clerk, operator
+from tests.test_admin_pages import GARBAGE
 
 OURS = (Bucket, StorageObject, StorageAudit, StorageQuota, StorageUsage)
 
@@ -311,3 +312,69 @@ def test_a_key_is_shown_with_nothing_that_deceives():
 
 def test_every_page_of_storage_is_made_on_the_ground_floor():
     assert all(isinstance(admin.site._registry[model], ModelAdmin) for model in OURS)
+
+
+# ---------------------------------------------------------------- whatever is asked
+
+ASKED = {
+    "storageobject_browse": ("tenant", "bucket", "prefix", "token", "key", "version", "versions"),
+    "storageusage_overview": ("tenant",),
+    "storageobject_changelist": ("bucket", "prefix", "content_type", "size", "state", "from", "to", "after"),
+    "storageaudit_changelist": ("bucket", "object_key", "action", "actor_id", "outcome", "request", "from"),
+}
+TYPED = [*GARBAGE, "../..", "s3://", "9" * 40, "\ud7ff\ue000", "a/\x01\x7f/b", "0001-01-01", "9999-12-31"]
+
+
+@pytest.mark.parametrize("page", ASKED)
+def test_a_page_answers_whatever_is_asked(acme_docs, page):
+    StorageObjectFactory(bucket=acme_docs)
+    client = operator()
+
+    for name in ASKED[page]:
+        for text in TYPED:
+            query = {"bucket": "docs", "versions": "1" if name == "key" else "", name: text}
+            answer = client.get(address(page), query, follow=True)
+            assert (name, text, answer.status_code) == (name, text, 200)
+            assert (name, text, Page(answer).faults) == (name, text, [])
+
+
+def test_an_object_s_pages_answer_whatever_is_asked(acme_docs):
+    row = StorageObjectFactory(bucket=acme_docs)
+    client = operator()
+
+    for text in TYPED:
+        for page, query in (
+            ("change", {"before": text}),
+            ("change", {"user": text}),
+            ("compare", {"a": text, "b": "1"}),
+            ("restore", {"version": text}),
+            ("lock", {"version": text}),
+            ("download", {"version": text}),
+        ):
+            answer = client.get(address(f"storageobject_{page}", row.pk), query, follow=True)
+            assert (page, text, answer.status_code) == (page, text, 200)
+
+
+@pytest.mark.parametrize(
+    ("page", "typed"),
+    [
+        ("tags", {"tags": "a\x00=b"}),
+        ("tags", {"tags": "a=b", "reason": "\x00"}),
+        ("tags", {"tags": "a" * 300 + "=b"}),
+        ("tags", {"tags": "a=b", "reason": "x" * 5000}),
+        ("lock", {"retain_until": "0001-01-01T00:00"}),
+        ("lock", {"retain_until": "x"}),
+        ("lock", {"retain_until": "99999-01-01T00:00"}),
+    ],
+)
+def test_a_change_refuses_what_cannot_be_with_a_sentence(acme_docs, page, typed):
+    row = StorageObjectFactory(bucket=acme_docs)
+    version = row.current_version
+
+    answer = operator().post(address(f"storageobject_{page}", row.pk), {"reason": "because", **typed})
+
+    assert answer.status_code == 422
+    assert Page(answer).faults == []
+    row.refresh_from_db()
+    version.refresh_from_db()
+    assert (row.tags, version.retain_until) == ({}, None)
