@@ -118,7 +118,7 @@ def test_every_row_of_the_demo_says_who_made_it_and_why(demo):
     assert set(rows.values_list("actor_type", "actor_id", "reason")) <= {
         ("command", "seed_demo", "demo data"),
         ("command", "seed_demo", prices),
-    } | {("command", "seed_demo", f"rotated with {timedelta(days=1)} grace")}
+    } | {("command", "seed_demo", "rotated with 24 h grace")}
 
 
 def test_policies_stand_at_every_level(demo):
