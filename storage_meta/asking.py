@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError, connections
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connections,
+)
 
 from controlplane.core.conf import conf
 from controlplane.core.ids import now
@@ -17,6 +25,9 @@ from tenants.apart import apart
 
 if TYPE_CHECKING:
     from storage_meta.handle import Files
+
+FOREIGN_SCOPE = "42501"
+"""SQLSTATE of what row security, and the functions that search past it, refuse."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +68,14 @@ def _told(error: Exception) -> StorageError | None:
         return StorageUnavailable(message="Somebody changed this at the same time. Nothing was changed; try again.")
     if isinstance(error, OperationalError | InterfaceError):
         return StorageUnavailable(message="The database does not answer, or is busy. Nothing was changed; try again.")
+    if isinstance(error, InternalError):  # a server or a login that only reads; a transaction that failed before
+        return StorageUnavailable(
+            message="The database takes no changes here, or not in this transaction. Try another."
+        )
+    if getattr(error.__cause__, "sqlstate", None) == FOREIGN_SCOPE:
+        return AccessDenied(
+            "The tenant scope that is open is another tenant's. Leave it, or use a handle of its tenant."
+        )
     return None
 
 

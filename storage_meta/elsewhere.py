@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Min
 
+from auditing.context import Actor
 from controlplane.core.ids import now
 from storage_meta import access, blobs, lookups, outbox, trail, versions
 from storage_meta.conditions import look
@@ -29,14 +31,18 @@ def record_version(
     is_latest: bool = True,
     tags: Any = None,
     comment: str | None = None,
+    created_by: str | None = None,
     **content: Any,
 ) -> StorageVersion:
     """Record a version that was made elsewhere, under its id there (external_id).
 
     Of one that is known, by whichever id, tags and comment are set, unless they are None, and nothing else. A new one is put as
     by put_object without a body, whose further arguments it takes, storage_backend and checksum_sha256 too; with
-    is_latest=False it becomes the oldest version instead, where the key has any.
+    is_latest=False it becomes the oldest version instead, where the key has any. created_by: who made it there, whom the
+    version and the access log name.
     """
+    if created_by is not None:
+        files = _by(files, created_by)
     with trail.asked(files, "s3:PutObject", "CREATE", key, version_id):
         check_key(key)
         lookups.check_version_id(version_id)
@@ -64,6 +70,11 @@ def record_version(
             if is_latest or head is None:
                 return _put(cursor, files, bucket, key, said)
             return _put_below(cursor, files, bucket, key, said, head)
+
+
+def _by(files: Files, name: str) -> Files:
+    named = check_text("created_by", name, 255)
+    return replace(files, actor=Actor("user", named, named))
 
 
 def _known(content: dict[str, Any]) -> dict[str, Any]:

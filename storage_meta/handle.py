@@ -251,13 +251,49 @@ class Files(SeedNames):
         """Objects and bytes by backend, class and type, versions and markers, and what the last 24 hours saw."""
         return statistics.statistics(self)
 
-    def log_audit(self, action: str, *, created_at: datetime | None = None, **fields: Any) -> UUID:
-        """Write a row of the access log about what was done elsewhere; returns its id. See trail.log."""
-        return trail.log(self, action, created_at=created_at, **fields)
+    def log_audit(
+        self,
+        action: str,
+        object_key: str | None = None,
+        user_id: str | None = None,
+        username: str | None = None,
+        version_id: str | None = None,
+        ip_address: str | None = None,
+        user_agent: str | None = None,
+        success: bool = True,
+        error_message: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        created_at: datetime | None = None,
+        **fields: Any,
+    ) -> UUID:
+        """Write a row of the access log about what was done elsewhere; returns its id. fields: see trail.log."""
+        said = {
+            "object_key": object_key,
+            "user_id": user_id,
+            "username": username,
+            "version_id": version_id,
+            "ip_address": ip_address,
+            "user_agent": user_agent,
+            "error_message": error_message,
+            "metadata": metadata,
+        }
+        given = {name: value for name, value in said.items() if value is not None}
+        return trail.log(self, action, created_at=created_at, success=success, **given, **fields)
 
-    def get_audit_logs(self, **filters: Any) -> AuditPage:
-        """Rows of the access log, newest first. See trail.logs."""
-        return trail.logs(self, **filters)
+    def get_audit_logs(
+        self,
+        object_key: str | None = None,
+        user_id: str | None = None,
+        action: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        limit: int = 100,
+        **filters: Any,
+    ) -> AuditPage:
+        """Rows of the access log, newest first, from start_date (included) to end_date (not). filters: see trail.logs."""
+        dates = {name: at for name, at in (("since", start_date), ("until", end_date)) if at is not None}
+        return trail.logs(self, object_key=object_key, user_id=user_id, action=action, limit=limit, **(dates | filters))
 
     def cleanup_old_audits(self, days: int = 365, dry_run: bool = False) -> int:
         """Remove rows of the access log older than so many days and not held; returns how many. See trail.cleanup."""

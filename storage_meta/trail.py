@@ -96,7 +96,7 @@ def log(files: Files, action: str, *, created_at: datetime | None = None, **fiel
 
 _WHO = ("actor_type", "actor_id", "actor_name", "source_ip", "user_agent", "request_id")
 _SAID = ("bucket", "object_key", "version_id", "sequencer", "etag", "error_code", "error_message")
-_ALIASES = {"user_id": "actor_id", "user_name": "actor_name"}
+_ALIASES = {"user_id": "actor_id", "user_name": "actor_name", "username": "actor_name", "ip_address": "source_ip"}
 _KINDS = {
     "READ": ("Get", "Head", "List", "Search"),
     "UPDATE_METADATA": ("PutObjectTagging", "PutObjectLegalHold", "PutObjectRetention"),
@@ -241,6 +241,7 @@ def logs(
         if continuation_token is not None:
             after = UUID(tokens.read(files, "audit", continuation_token, **asks))
         if files.bucket_name is not None:
+            keys.check_text("bucket", files.bucket_name, 63)  # it may be gone: its rows are not
             access.demand(files, "list", object_key or "")
         found = list(_narrowed(files, asks, after)[: limit + 1])
         more, found = len(found) > limit, found[:limit]
