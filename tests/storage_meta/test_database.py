@@ -16,6 +16,8 @@ from tests.factories import (
     BucketFactory,
     PendingBlobFactory,
     StorageObjectFactory,
+    StorageQuotaFactory,
+    StorageUsageFactory,
     StorageVersionFactory,
     TenantFactory,
 )
@@ -106,6 +108,37 @@ def test_reads_are_recorded_in_one_of_three_ways(bucket):
 def test_a_rule_of_a_bucket_is_for_a_day_at_least(bucket, field):
     with pytest.raises(IntegrityError, match="cp_storage_meta_bucket_a_day_at_least"):
         Bucket.objects.filter(pk=bucket.pk).update(**{field: 0})
+
+
+# Django's own for a number that is not negative: cp_storage_meta_bucket_a_day_at_least refuses first, so these are looked at
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cp_storage_meta_bucket_audit_days_check",
+        "cp_storage_meta_bucket_default_retain_days_check",
+        "cp_storage_meta_bucket_expire_days_check",
+        "cp_storage_meta_bucket_keep_versions_check",
+        "cp_storage_meta_bucket_noncurrent_days_check",
+    ],
+)
+def test_days_and_versions_are_not_negative(name):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [name])
+        assert cursor.fetchone()[0].endswith(">= 0))")
+
+
+@pytest.mark.parametrize(
+    ("factory", "rule"),
+    [
+        (StorageQuotaFactory, "cp_storage_meta_storagequota_tenant_id_key"),
+        (StorageUsageFactory, "cp_storage_meta_storageusage_tenant_id_key"),
+    ],
+)
+def test_a_tenant_has_one_quota_and_one_count(acme, factory, rule):
+    factory(tenant=acme)
+
+    with refused(rule):
+        factory(tenant=acme)
 
 
 # an id twice would be a primary key twice first, so these are looked at
