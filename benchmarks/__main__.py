@@ -31,6 +31,7 @@ BENCHMARKS = (
     "limits",
     "gate",
     "simulation",
+    "storage_blobs",
     *(one for group in GROUPS.values() for one in group),
 )
 PEERS = {

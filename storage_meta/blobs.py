@@ -15,7 +15,7 @@ from django.db.backends.utils import CursorWrapper
 
 from controlplane.core import ids
 from controlplane.core.conf import conf
-from storage_meta.bodies import Body, Digest, pieces
+from storage_meta.bodies import Body, Etag, pieces
 from storage_meta.errors import BlobMissing, StorageUnavailable
 from storage_meta.models.blobs import PendingBlob
 from storage_meta.stores import GRACE, Saving, ask, remove_blob, storage_of
@@ -52,7 +52,7 @@ def receive(tenant_id: UUID, storage: str, body: Body, *, part_size: int | None 
     held. What fails leaves nothing behind but, at worst, a note, which the worker follows. Raises StorageUnavailable, and
     InvalidArgument for a wrong body or part_size.
     """
-    alias, given, digest = storage or conf.STORAGE_ALIAS, pieces(body), Digest(part_size)
+    alias, given, etag = storage or conf.STORAGE_ALIAS, pieces(body), Etag(part_size)
     storage_of(alias)
     name = new_name(tenant_id)
     _stored(lambda: _note(tenant_id, alias, name))
@@ -60,13 +60,13 @@ def receive(tenant_id: UUID, storage: str, body: Body, *, part_size: int | None 
     try:
         with saving:
             for piece in given:
-                digest.update(piece)
+                etag.update(piece)
                 saving.write(piece)
     except BaseException:
         if not saving.hung:  # what hangs may still write: the note stays, for the worker to look later
             _drop(alias, name)
         raise
-    return Received(alias, name, digest.size, digest.etag, digest.checksum_sha256)
+    return Received(alias, name, etag.size, etag.value, saving.checksum_sha256)
 
 
 def new_name(tenant_id: UUID) -> str:

@@ -13,8 +13,8 @@ from storage_meta.errors import InvalidArgument
 
 Body: TypeAlias = "bytes | File[bytes] | IO[bytes] | Iterator[bytes]"
 
-PIECE = 1024 * 1024
-"""Bytes that are read, measured and written at a time."""
+PIECE = 128 * 1024
+"""Bytes that are read, measured and written at a time: longer ones are given to the process anew each time, page by page."""
 
 WHAT = "A body is bytes, a file opened for bytes, or an iterator of bytes"
 
@@ -56,14 +56,14 @@ def _reads(file: object) -> Iterator[object]:
         yield piece
 
 
-def _guarded(given: Iterable[object]) -> Iterator[memoryview]:
+def _guarded(given: Iterable[object]) -> Iterator[bytes | memoryview]:
     """Each thing of it as bytes; whatever it raises as an error with a code."""
     try:
         for piece in given:
             if not isinstance(piece, bytes | bytearray | memoryview):
                 raise InvalidArgument(message=f"{WHAT}; this one gave {type(piece).__name__}.")
             if len(piece):
-                yield _view(piece)
+                yield piece if isinstance(piece, bytes) else _view(piece)
     except ControlPlaneError:
         raise
     except Exception as error:
@@ -72,16 +72,15 @@ def _guarded(given: Iterable[object]) -> Iterator[memoryview]:
         ) from error
 
 
-def _together(given: Iterator[memoryview]) -> Iterator[bytes]:
+def _together(given: Iterator[bytes | memoryview]) -> Iterator[bytes]:
     """The same bytes in pieces of one size: a thousand lines become one piece, one great chunk becomes many."""
     held = bytearray()
     for chunk in given:
+        if not held and len(chunk) == PIECE and isinstance(chunk, bytes):
+            yield chunk  # as files are read: it need not be copied
+            continue
         for begin in range(0, len(chunk), PIECE):
-            part = chunk[begin : begin + PIECE]
-            if not held and len(part) == PIECE:
-                yield bytes(part)
-                continue
-            held += part
+            held += memoryview(chunk)[begin : begin + PIECE]
             if len(held) >= PIECE:
                 yield bytes(held[:PIECE])
                 del held[:PIECE]
@@ -89,8 +88,8 @@ def _together(given: Iterator[memoryview]) -> Iterator[bytes]:
         yield bytes(held)
 
 
-class Digest:
-    """Size, SHA-256 and etag of what passes: MD5 in hex, or where it is longer than part_size, as S3 makes it of the parts.
+class Etag:
+    """Size and etag of what passes: MD5 in hex, or where it is longer than part_size, as S3 makes it of the parts.
 
     Raises InvalidArgument for a part_size that is no positive number.
     """
@@ -99,7 +98,6 @@ class Digest:
         if part_size is not None and (not isinstance(part_size, int) or isinstance(part_size, bool) or part_size < 1):
             raise InvalidArgument(message=f"part_size is {part_size!r}: a whole number of bytes, 1 or more, is needed.")
         self.size = 0
-        self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._part_size = part_size
         self._part = hashlib.md5(usedforsecurity=False)
@@ -108,7 +106,6 @@ class Digest:
 
     def update(self, piece: bytes) -> None:
         self.size += len(piece)
-        self._sha256.update(piece)
         if self._part_size is None:
             self._md5.update(piece)
             return
@@ -129,11 +126,7 @@ class Digest:
                 self._part, self._left = hashlib.md5(usedforsecurity=False), part_size
 
     @property
-    def checksum_sha256(self) -> str:
-        return self._sha256.hexdigest()
-
-    @property
-    def etag(self) -> str:
+    def value(self) -> str:
         if self._part_size is None or self.size <= self._part_size:
             return self._md5.hexdigest()
         parts = [*self._parts, *([self._part.digest()] if self._left < self._part_size else [])]

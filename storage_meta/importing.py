@@ -17,7 +17,6 @@ from django.db import connections
 
 from controlplane.core.conf import conf
 from storage_meta import access
-from storage_meta.bodies import PIECE
 from storage_meta.errors import (
     AccessDenied,
     InvalidArgument,
@@ -28,6 +27,7 @@ from storage_meta.errors import (
 )
 from storage_meta.keys import KEY_BYTES, check_key, check_text
 from storage_meta.models import StorageObject
+from storage_meta.stores import CHUNK
 
 if TYPE_CHECKING:
     from storage_meta.handle import Files
@@ -238,6 +238,6 @@ def _takes(key: str) -> bool:
 
 def _sha256(file: Any) -> str:
     digest = hashlib.sha256()
-    while piece := file.read(PIECE):
+    while piece := file.read(CHUNK):
         digest.update(piece)
     return digest.hexdigest()

@@ -14,7 +14,6 @@ from django.db import DatabaseError, InterfaceError, connections
 from controlplane.core.conf import conf
 from storage_meta import lookups, outbox, trail
 from storage_meta.blobs import missing, open_blob
-from storage_meta.bodies import PIECE
 from storage_meta.errors import (
     ChecksumMismatch,
     InvalidArgument,
@@ -24,7 +23,7 @@ from storage_meta.errors import (
     StorageUnavailable,
 )
 from storage_meta.models import Bucket, StorageObject, StorageVersion
-from storage_meta.stores import answer
+from storage_meta.stores import CHUNK, answer
 from tenants.apart import apart
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class StoredFile:
         self._end(None)
 
     def _next(self) -> bytes:
-        wanted = min(PIECE, self.size - self._position)
+        wanted = min(CHUNK, self.size - self._position)
         piece: bytes = self._ask(lambda: self._file.read(wanted))
         if not piece:
             raise self._mismatch(f"ends after {self.first + self._position:,} of {self.total:,} bytes")

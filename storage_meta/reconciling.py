@@ -18,9 +18,8 @@ from django.db import connections
 
 from controlplane.core import ids
 from controlplane.core.conf import conf
-from storage_meta.bodies import PIECE
 from storage_meta.errors import InvalidArgument
-from storage_meta.stores import GRACE, answer, ask, remove_blob, storage_of
+from storage_meta.stores import CHUNK, GRACE, answer, ask, remove_blob, storage_of
 from tenants.models import Tenant
 
 DAY = timedelta(days=1)
@@ -237,7 +236,7 @@ def sha256_of(row: Row) -> str | None:
     try:
         file = ask(row.alias, lambda storage: storage.open(row.name, "rb"))
         try:
-            while piece := answer(row.alias, lambda: file.read(PIECE)):
+            while piece := answer(row.alias, lambda: file.read(CHUNK)):
                 digest.update(piece)
         finally:
             answer(row.alias, file.close)

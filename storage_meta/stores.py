@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import stat
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 else:
     _File = File
 
-AHEAD = 2
+CHUNK = 1024 * 1024
+"""Bytes that a storage is asked for at a time."""
+
+AHEAD = 16
 """Pieces that may wait for a storage: while one is written, the next are read and measured."""
 
 GRACE = timedelta(days=1)
@@ -168,7 +172,10 @@ def hangs(alias: str) -> NoReturn:
 
 
 class Stream(_File):
-    """The file that a storage is given to save: what another thread feeds it, piece by piece. It can be read once."""
+    """The file that a storage is given to save: what another thread feeds it, piece by piece. It can be read once.
+
+    Its SHA-256 is that of what the storage took, made in its thread, while the one that feeds makes the MD5.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(None, name)
@@ -176,8 +183,13 @@ class Stream(_File):
         self._waiting: deque[bytes] = deque()
         self._fed = self._broken = self._left = False
         self._rest = b""
+        self._sha256 = hashlib.sha256()
         self.consumed = False
         """Whether the storage has seen the end."""
+
+    @property
+    def checksum_sha256(self) -> str:
+        return self._sha256.hexdigest()
 
     # --- for who feeds it
 
@@ -250,7 +262,8 @@ class Stream(_File):
                 return b""
             piece = self._waiting.popleft()
             self._changed.notify_all()
-            return piece
+        self._sha256.update(piece)
+        return piece
 
 
 class BrokenOffError(Exception):
@@ -283,6 +296,11 @@ class Saving:
             self._finish()
         elif not self.hung:
             self._give_up()
+
+    @property
+    def checksum_sha256(self) -> str:
+        """Of what the storage took."""
+        return self._stream.checksum_sha256
 
     def write(self, piece: bytes) -> None:
         self._size += len(piece)
