@@ -982,6 +982,7 @@ class Migration(migrations.Migration):
                 condition=models.Q(("is_delete_marker", False)),
                 fields=["tenant", "bucket", "object_key"],
                 name="storageobject_listing_idx",
+                opclasses=["uuid_ops", "uuid_ops", "text_pattern_ops"],
             ),
         ),
         migrations.AddIndex(

@@ -98,7 +98,8 @@ def test_a_page_goes_on_behind_its_last_entry_whatever_changed_meanwhile(shelf):
     bucket = shelf.the_bucket()
     for key in ("a.new", "a/zzz", "a0", "b/0"):
         StorageObjectFactory(bucket=bucket, object_key=key)
-    StorageObject.objects.filter(object_key__in=["a", "a/"]).update(is_delete_marker=True)
+    for head in StorageObject.objects.filter(object_key__in=["a", "a/"]):
+        StorageVersionFactory(object=head, is_delete_marker=True, size=0)
 
     page = shelf.list_objects_v2(delimiter="/", continuation_token=page.next_continuation_token)
 
