@@ -23,6 +23,7 @@ GROUPS = {
         "auditing_retire",
     ),
     "scale": ("auditing_scale",),
+    "storage": ("storage_audit",),
 }
 BENCHMARKS = (
     "catalog",

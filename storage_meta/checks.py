@@ -10,7 +10,7 @@ from django.db import connections
 
 from controlplane.core.conf import conf
 from storage_meta import guard
-from storage_meta.models import Bucket
+from storage_meta.models import Bucket, StorageAudit
 from storage_meta.stores import fault_of
 
 
@@ -88,3 +88,33 @@ def check_hooks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Itera
             hint="Write networks as ('10.1.0.0/16',) and ports as (443, 8443).",
             id="cp_storage_meta.E003",
         )
+
+
+_UNGUARDED = """
+    SELECT t.relid::regclass::text, g.name FROM unnest(ARRAY['cp_append_only', 'cp_no_truncate']) g(name),
+        pg_partition_tree('cp_storage_meta_storageaudit') t
+    WHERE NOT EXISTS (
+        SELECT FROM pg_trigger p WHERE p.tgrelid = t.relid AND p.tgname = g.name AND p.tgenabled = 'A')
+    ORDER BY 1, 2
+"""
+
+
+@register(Tags.database)
+def check_access_log(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> Iterable[CheckMessage]:
+    """Whether the access log and its months have their guards. Silent before the first migration."""
+    if conf.DATABASE not in (databases or ()):
+        return
+    connection = connections[conf.DATABASE]
+    if StorageAudit._meta.db_table not in connection.introspection.table_names():
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_UNGUARDED)
+        for table, trigger in cursor.fetchall():
+            yield Error(
+                f"{table} can be changed: its guard {trigger} is missing, or not ALWAYS.",
+                hint=f"Somebody changed the database by hand. If the guard is there: ALTER TABLE {table} ENABLE ALWAYS TRIGGER "
+                f"{trigger}; else make it as storage_meta/sql/0003_storageaudit.up.sql does.",
+                id="cp_storage_meta.E004",
+            )

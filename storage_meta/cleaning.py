@@ -46,9 +46,12 @@ _GOES = sql.SQL("""
                 AND (v.legal_hold OR v.retain_until > %(now)s::timestamptz))
 """)
 _COUNTED = sql.SQL("SELECT a.tenant_id, count(*) {due} AND {goes} GROUP BY 1")
-# two questions, each of which the planner may answer from the smaller side
-_STAYS = sql.SQL("""
-    SELECT EXISTS (SELECT {due} AND a.created_at >= {cut_off}) OR EXISTS (
+_YOUNG = sql.SQL("SELECT EXISTS (SELECT {due} AND a.created_at >= {cut_off})")
+_ANY_HELD = (
+    "SELECT EXISTS (SELECT FROM cp_storage_meta_storageversion WHERE legal_hold OR retain_until > %(now)s::timestamptz)"
+)
+_HELD = sql.SQL("""
+    SELECT EXISTS (
         SELECT FROM {table} a
         JOIN cp_storage_meta_bucket b ON b.tenant_id = a.tenant_id AND b.name = a.bucket
         JOIN cp_storage_meta_storageobject o
@@ -58,10 +61,10 @@ _STAYS = sql.SQL("""
 """)
 _BATCH = sql.SQL("""
     WITH due AS (
-        SELECT a.ctid AS place, a.id {due} AND {goes} AND a.id > %(after)s::uuid
+        SELECT a.ctid AS place {due} AND {goes} AND a.id > %(after)s::uuid
         ORDER BY a.id LIMIT %(batch)s FOR UPDATE OF a SKIP LOCKED
     ), gone AS (
-        DELETE FROM {table} t USING due WHERE t.ctid = due.place RETURNING t.tenant_id, t.id
+        DELETE FROM {table} t WHERE t.ctid = ANY (ARRAY(SELECT place FROM due)) RETURNING t.tenant_id, t.id
     )
     SELECT tenant_id, count(*), (array_agg(id ORDER BY id DESC))[1] FROM gone GROUP BY 1
 """)
@@ -181,8 +184,7 @@ class _Step:
     def _drop(self, cursor: CursorWrapper) -> Counter[UUID] | None:
         table = sql.Identifier(self.name)
         cursor.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table))  # no more rows come
-        cursor.execute(self._composed(_STAYS), self.asked)
-        if cursor.fetchone()[0]:
+        if self._stays(cursor):
             return None
         cursor.execute(sql.SQL("SELECT tenant_id, count(*) FROM {} GROUP BY 1").format(table))
         gone = Counter(dict(cursor.fetchall()))
@@ -191,6 +193,20 @@ class _Step:
         cursor.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(sql.Identifier(LOG.table), table))
         cursor.execute(sql.SQL("DROP TABLE {}").format(table))
         return gone
+
+    def _stays(self, cursor: CursorWrapper) -> bool:
+        """Whether anything of the month stays. Its rows are read only where what is known of buckets and holds leaves it open."""
+        cursor.execute("SELECT coalesce(max(audit_days), 0) FROM cp_storage_meta_bucket")
+        if not _past(self.month, self.asked["now"], min(max(self.asked["days"], cursor.fetchone()[0]), MOST_DAYS)):
+            cursor.execute(self._composed(_YOUNG), self.asked)
+            if cursor.fetchone()[0]:
+                return True
+        cursor.execute(_ANY_HELD, self.asked)
+        if not cursor.fetchone()[0]:
+            return False
+        cursor.execute(self._composed(_HELD), self.asked)
+        held: bool = cursor.fetchone()[0]
+        return held
 
     def deleted(self) -> Iterator[Counter[UUID]]:
         """Delete what goes of the month, a batch at a time; each is committed with its record."""

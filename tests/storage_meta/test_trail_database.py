@@ -4,6 +4,7 @@ import json
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from django.core import checks
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
@@ -118,6 +119,20 @@ def test_there_are_months_ahead_and_the_command_knows_the_log(db, capsys):
     call_command("audit_partitions", "--json")
     assert f"{months[-1]:%Y-%m}" in json.dumps(json.loads(capsys.readouterr().out))
     assert months[-1] in partitions.existing_months(cleaning.LOG)
+
+
+@pytest.mark.parametrize("guard", ["cp_append_only", "cp_no_truncate"])
+def test_a_guard_that_is_off_is_told_by_the_check(row, guard):
+    def told():
+        return [error for error in checks.run_checks(databases=["default"]) if error.id == "cp_storage_meta.E004"]
+
+    assert told() == []
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {partition(row.created_at)} ENABLE REPLICA TRIGGER {guard}")
+
+    [error] = told()
+    assert partition(row.created_at) in error.msg
+    assert guard in error.hint
 
 
 def test_a_month_that_is_made_later_has_its_guards(docs, refused):
