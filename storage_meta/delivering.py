@@ -45,6 +45,7 @@ GONE = 410
 LOOKS_AGAIN_S = 1.0
 """While something is under way: seconds until the next look at what is due meanwhile."""
 
+_SECRETS: Any = StorageHook._meta.get_field("secrets")
 WORKER = Actor("system", "hooks", "hook worker")
 
 # Locked, so that two workers do not both count what a hook has under way; one that is locked is another's to serve now. Those
@@ -87,8 +88,8 @@ WITH due AS MATERIALIZED (
     ORDER BY hook.place LIMIT %(room)s
 )
 UPDATE cp_storage_meta_storageevent e SET leased_until = %(until)s, next_attempt_at = %(until)s
-FROM due WHERE e.id = due.id
-RETURNING e.id, e.hook_id, e.tenant_id, e.event_type, e.object_key, e.payload, e.attempts
+FROM due, cp_storage_meta_storagehook h WHERE e.id = due.id AND h.id = e.hook_id
+RETURNING e.id, e.hook_id, h.name, e.tenant_id, e.event_type, e.object_key, e.payload, e.attempts + 1, h.url, h.secrets
 """
 
 
@@ -256,15 +257,10 @@ def claim(room: int, at: datetime) -> list[Claimed]:
             return []
         cursor.execute(_CLAIM, {**known, "hooks": hooks})
         rows = cursor.fetchall()
-        of = {hook.pk: hook for hook in StorageHook.objects.filter(pk__in={row[1] for row in rows})}
-        secrets = {pk: _secrets(hook) for pk, hook in of.items()}
     return [
-        Claimed(
-            id, hook_id, of[hook_id].name, tenant_id, event_type, object_key, _json(payload), attempts + 1, of[hook_id].url,
-            secrets[hook_id],
-        )
-        for id, hook_id, tenant_id, event_type, object_key, payload, attempts in rows
-    ]  # fmt: skip
+        Claimed(id, hook_id, name, tenant_id, event_type, key, _json(payload), attempt, url, _secrets(encrypted))
+        for id, hook_id, name, tenant_id, event_type, key, payload, attempt, url, encrypted in rows
+    ]
 
 
 def send(event: Claimed, at: datetime, client: Client) -> Answer:
@@ -334,10 +330,10 @@ def _disable(event: Claimed, at: datetime) -> None:
         StorageHook.objects.filter(pk=event.hook_id, enabled=True).update(enabled=False, disabled_reason=reason)
 
 
-def _secrets(hook: StorageHook) -> tuple[str, ...]:
+def _secrets(encrypted: str) -> tuple[str, ...]:
     """Empty where no key of ours reads them: that is this hook's trouble, and not that of the others."""
     try:
-        return tuple(hook.secrets.split())
+        return tuple(_SECRETS.from_db_value(encrypted).split())
     except ImproperlyConfigured:
         return ()
 

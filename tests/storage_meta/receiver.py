@@ -74,6 +74,7 @@ def receiving(context=None):
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         block_on_close = False
+        request_queue_size = 128  # with the usual 5, who comes with many others waits for a second and more
 
         def get_request(self):
             opened, address = super().get_request()
