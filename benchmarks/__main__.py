@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import django
 
@@ -32,6 +33,7 @@ BENCHMARKS = (
     "limits",
     "gate",
     "simulation",
+    "storage",
     "storage_blobs",
     *(one for group in GROUPS.values() for one in group),
 )
@@ -54,6 +56,13 @@ def main() -> int:
     parser.add_argument(
         "--prices", type=Path, help="the price file of the catalog; default: the one that LiteLLM ships"
     )
+    parser.add_argument(
+        "--objects",
+        type=int,
+        default=2_000_000,
+        metavar="N",
+        help="objects of the benchmark storage; default: 2,000,000",
+    )
     arguments = parser.parse_args()
     names = [one for name in arguments.names for one in GROUPS.get(name, (name,))]
     unknown = set(names) - set(BENCHMARKS)
@@ -67,11 +76,12 @@ def main() -> int:
     os.environ.setdefault("CONTROLPLANE_ENV", "development")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
     django.setup()
-    results = [_run(name, arguments.prices) for name in names]
+    options = {"catalog": {"prices": arguments.prices}, "storage": {"objects": arguments.objects}}
+    results = [_run(name, options.get(name, {})) for name in names]
     return 0 if all(results) else 1
 
 
-def _run(benchmark: str, prices: Path | None) -> bool:
+def _run(benchmark: str, options: dict[str, Any]) -> bool:
     from django.db import connection  # noqa: PLC0415 - only once Django is set up
 
     from auditing.writer import writer  # noqa: PLC0415
@@ -80,9 +90,7 @@ def _run(benchmark: str, prices: Path | None) -> bool:
     name = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     try:
-        result: bool = import_module(f"benchmarks.{benchmark}").run(
-            **({"prices": prices} if benchmark == "catalog" else {})
-        )
+        result: bool = import_module(f"benchmarks.{benchmark}").run(**options)
     finally:
         writer.stop()
         invalidation.stop()
