@@ -24,7 +24,7 @@ GROUPS = {
         "auditing_retire",
     ),
     "scale": ("auditing_scale",),
-    "storage": ("storage_audit",),
+    "storage": ("storage", "storage_audit", "storage_blobs"),
 }
 BENCHMARKS = (
     "catalog",
@@ -33,8 +33,6 @@ BENCHMARKS = (
     "limits",
     "gate",
     "simulation",
-    "storage",
-    "storage_blobs",
     *(one for group in GROUPS.values() for one in group),
 )
 PEERS = {
@@ -64,7 +62,7 @@ def main() -> int:
         help="objects of the benchmark storage; default: 2,000,000",
     )
     arguments = parser.parse_args()
-    names = [one for name in arguments.names for one in GROUPS.get(name, (name,))]
+    names = list(dict.fromkeys(one for name in arguments.names for one in GROUPS.get(name, (name,))))
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
-from benchmarks import storage_log, storage_writes
+from benchmarks import storage_writes
 from benchmarks.report import Goal, show
 from benchmarks.storage_shape import HEADS, RARE, VERSIONS, execute, make, make_deleted, sizes
 from benchmarks.storage_timing import Asked, Timing, asked_by, beside, nodes, plan
@@ -60,7 +60,6 @@ def run(objects: int = OBJECTS) -> bool:
         *_counting(buckets[0]),
         Goal("G11 head table with its indexes, bytes an object", per_object, 1600, "{:,.0f}", most=True),
         *storage_writes.goals(buckets),
-        *storage_log.goals(buckets[0], objects // 10),
     ]
     return show("Storage", {}, "", goals)
 
