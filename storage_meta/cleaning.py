@@ -28,6 +28,8 @@ from tenants.apart import apart
 LOG = partitions.PartitionedLog("cp_storage_meta_storageaudit")
 BATCH = 10_000
 MOST_DAYS = 36_500
+NAMED = 500
+"""Tenants whose counts are told by name: so many fit into a row of the audit log."""
 
 # a: a row of the log. Its bucket is known by name, as it may be gone; what is held is asked of the key it has now.
 _DUE = sql.SQL("""
@@ -234,11 +236,17 @@ class _Step:
         )
 
     def _record(self, gone: Counter[UUID], how: str) -> None:
-        """What went, in the sealed log: a row for each tenant."""
-        for tenant, rows in sorted(gone.items()):
-            details = {"rows": rows, "how": how, "month": f"{self.month:%Y-%m}", "days": self.asked["days"]}
-            if self.asked["bucket"] is not None:
-                details["bucket"] = self.asked["bucket"]
-            AuditLog.objects.record(
-                "storage.log_cleaned", tenant=tenant, resource=(LOG.table, f"{self.month:%Y-%m}"), details=details
-            )
+        """What went, in the sealed log: the tenant's, or the platform's where it was of several."""
+        if not gone:
+            return
+        month = f"{self.month:%Y-%m}"
+        details = {"rows": gone.total(), "how": how, "month": month, "days": self.asked["days"]}
+        if self.asked["bucket"] is not None:
+            details["bucket"] = self.asked["bucket"]
+        [tenant, *others] = gone
+        if others:
+            details["tenants"] = len(gone)
+            details["by_tenant"] = {str(one): rows for one, rows in gone.most_common(NAMED)}
+        AuditLog.objects.record(
+            "storage.log_cleaned", tenant=None if others else tenant, resource=(LOG.table, month), details=details
+        )

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 
 from auditing.models import AuditLog
 from controlplane.core import partitions
-from controlplane.core.ids import now, uuid7_at
+from controlplane.core.ids import PLATFORM, now, uuid7_at
 from policies.models import Policy
 from storage_meta import cleaning
 from storage_meta.errors import AccessDenied, InvalidArgument, NoSuchBucket
@@ -115,6 +115,9 @@ def test_months_from_which_nothing_stays_are_dropped_and_of_others_rows_are_dele
     assert done.by_tenant == {acme.pk: 4, globex.pk: 2}
     assert [f"{month:%Y-%m}" for month in done.months] == ["2021-02"]
     assert told == ["2021-02: dropped, 4 rows", "2021-04: deleted 2 rows"]
+    dropped, deleted = events()
+    assert (dropped.tenant_id, dropped.details["tenants"], deleted.tenant_id) == (PLATFORM, 2, acme.pk)
+    assert dropped.details["by_tenant"] == {str(acme.pk): 2, str(globex.pk): 2}
     assert done.months[0] not in partitions.existing_months(LOG)
     assert [row.bucket for row in StorageAudit.objects.for_tenant(globex)] == ["long"]
 
