@@ -167,6 +167,35 @@ print(json.dumps([Workspace.objects.get(owner__login="amy").app.tenant.slug, ref
     assert portal.shell(SEED + code, SLUG="foreign-keys") == ["foreign-keys", True]
 
 
+STORE = """
+from storage_meta.errors import NoSuchKey
+from storage_meta.models import Bucket, StorageObject
+Bucket.objects.create(tenant=acme, name="docs", versioning="enabled")
+docs = StorageObject.objects.for_tenant(acme, actor="portal").bucket("docs")
+docs.put_object("reports/a.txt", b"one", metadata={"author": "Kim"})
+docs.put_object("reports/a.txt", b"two")
+first = docs.list_object_versions().versions[-1].version_id
+with docs.get_object("reports/a.txt", first) as stored:
+    read = b"".join(stored).decode()
+docs.delete_object("reports/a.txt")
+try:
+    docs.head_object("reports/a.txt")
+    gone = False
+except NoSuchKey as error:
+    gone = error.delete_marker
+docs.restore_object("reports/a.txt", first)
+found = [one.object_key for one in docs.search_objects("kim").objects]
+by = {row.actor_id for row in docs.get_audit_logs().rows}
+listed = docs.list_objects_v2(delimiter="/").common_prefixes
+print(json.dumps([read, gone, found, sorted(by), listed, docs.statistics().total_versions]))
+"""
+STORED = ["one", True, ["reports/a.txt"], ["portal"], ["reports/"], 4]
+
+
+def test_a_sibling_stores_finds_and_restores_objects(portal):
+    assert portal.shell(SEED + STORE, SLUG="stores") == STORED
+
+
 # Mode B
 
 
@@ -200,6 +229,10 @@ with tenant_scope(acme):
     assert remote_portal.shell(SEED + code, SLUG="in-scope") == ["in-scope"]
 
 
+def test_through_the_alias_a_sibling_stores_objects_too(remote_portal):
+    assert remote_portal.shell(SEED + STORE, SLUG="stores-beside") == STORED
+
+
 # Mode C
 
 
@@ -216,3 +249,21 @@ except InternalError as error:
     portal.shell(SEED + "print(1)", SLUG="to-read")
 
     assert reading_portal.shell(code, SLUG="to-read") == [True, "25006"]
+
+
+def test_a_read_only_sibling_looks_objects_up_and_its_put_is_a_storage_error(reading_portal, portal):
+    code = """
+from storage_meta.errors import StorageError
+from storage_meta.models import StorageObject
+from tenants.models import Tenant
+docs = StorageObject.objects.for_tenant(Tenant.objects.get(slug=SLUG)).bucket("docs")
+try:
+    docs.put_object("b", b"b")
+    refused = None
+except StorageError as error:
+    refused = error.code
+print(json.dumps([docs.head_object("reports/a.txt").size, len(docs.list_objects_v2().contents), refused]))
+"""
+    portal.shell(SEED + STORE, SLUG="to-look-up")
+
+    assert reading_portal.shell(code, SLUG="to-look-up") == [3, 1, "storage_unavailable"]
