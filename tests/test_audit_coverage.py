@@ -142,6 +142,11 @@ def test_a_scope_has_rights_only_where_rows_are_isolated_or_everybodys():
     assert open_tables == [("cp_catalog_aimodel", "SELECT"), ("cp_catalog_provider", "SELECT")]
 
 
+# Functions of the owner that a scope calls on purpose, and whose each must ask first whether the tenant is the scope's: @@ and
+# @> wait behind row security, so the GIN indexes serve nobody else (storage_meta/sql/0005_searching.up.sql).
+ASK_FIRST = {"cp_storage_hits": "cp_storage_demand", "cp_storage_search": "cp_storage_demand"}
+
+
 @pytest.mark.django_db
 def test_a_function_that_runs_as_the_owner_has_a_fixed_path_and_is_a_trigger():
     definers = rows(
@@ -151,5 +156,19 @@ def test_a_function_that_runs_as_the_owner_has_a_fixed_path_and_is_a_trigger():
 
     assert definers != []
     for name, is_trigger, config in definers:
-        assert is_trigger, f"{name} could be called from a scope"
+        assert is_trigger or name in ASK_FIRST, f"{name} could be called from a scope"
         assert "search_path=pg_catalog, public, pg_temp" in config, name
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("function", "asks"), ASK_FIRST.items())
+def test_a_function_that_a_scope_calls_as_the_owner_asks_for_the_tenant_before_it_reads(function, asks):
+    [(body, everybody, tenant)] = rows(
+        "SELECT prosrc, has_function_privilege('public', oid, 'EXECUTE'), has_function_privilege('cp_tenant', oid, 'EXECUTE') "
+        "FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace AND proname = %s",
+        function,
+    )
+
+    first = body[body.index("BEGIN") + len("BEGIN") :].split(";")[0]
+    assert first.split() == ["PERFORM", f"{asks}(the_tenant)"]
+    assert (everybody, tenant) == (False, True)
