@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.apps import AppConfig
-from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.files.storage import storages
 from django.db import connections
 
 from controlplane.core.conf import conf
@@ -17,14 +17,14 @@ from storage_meta.stores import fault_of
 @register()
 def check_alias(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
     """Whether STORAGES has the alias of buckets that name none. No other is taken: `default` is often public."""
-    if conf.STORAGE_ALIAS not in settings.STORAGES:
+    if conf.STORAGE_ALIAS not in storages.backends:
         yield _missing(conf.STORAGE_ALIAS, "CONTROLPLANE names")
 
 
 @register(deploy=True)
 def check_storage(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterable[CheckMessage]:
     """Whether that storage can be made, and has a folder of its own."""
-    if conf.STORAGE_ALIAS not in settings.STORAGES:
+    if conf.STORAGE_ALIAS not in storages.backends:
         return
     if fault := fault_of(conf.STORAGE_ALIAS):
         yield Error(
@@ -44,7 +44,7 @@ def check_storages_of_buckets(
     if Bucket._meta.db_table not in connections[conf.DATABASE].introspection.table_names():
         return
     named = Bucket.objects.using(conf.DATABASE).exclude(storage="").values_list("storage", flat=True).distinct()
-    for alias in sorted(set(named) - set(settings.STORAGES)):
+    for alias in sorted(set(named) - set(storages.backends)):
         yield _missing(alias, "buckets name")
 
 
