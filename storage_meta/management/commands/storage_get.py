@@ -23,7 +23,7 @@ class Command(StorageCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("key", metavar="KEY")
+        parser.add_argument("key", metavar="KEY", help="the key, as it is")
         parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="where to write; - for stdout (-)")
         add_tenant(parser)
         add_bucket(parser)

@@ -33,7 +33,7 @@ class Command(StorageCommand):
     help = "Stores a file as a new version of a key, or in place of what is there, as the bucket's versioning says."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("key", metavar="KEY")
+        parser.add_argument("key", metavar="KEY", help="the key to store it under, as it is")
         parser.add_argument("file", metavar="FILE", help="its bytes; - for stdin")
         add_tenant(parser)
         add_bucket(parser)
