@@ -21,6 +21,7 @@ from storage_meta.models import Bucket, StorageObject
 
 OBJECTS = 2_000_000
 COMMON = "invoice"
+PAGE = 100  # entries of the pages at depth and behind markers
 
 _COLUMNS = ", ".join(field.column for field in StorageObject._meta.concrete_fields if field.column != "search_vector")
 _IN_RANGE = (
@@ -33,9 +34,9 @@ _DISTINCT = f"""
         ELSE left(object_key, %s + strpos(substr(object_key, %s), '/')) END AS entry
     {_IN_RANGE} AND NOT is_delete_marker ORDER BY 1 LIMIT 1001
 """
-_OFFSET = f"SELECT {_COLUMNS} {_IN_RANGE} AND NOT is_delete_marker ORDER BY object_key OFFSET %s LIMIT 1001"
+_OFFSET = f"SELECT {_COLUMNS} {_IN_RANGE} AND NOT is_delete_marker ORDER BY object_key OFFSET %s LIMIT 101"
 # What the partial index is not known to hold: markers are met, and left out one by one.
-_FILTERED = f"SELECT {_COLUMNS} {_IN_RANGE} AND is_delete_marker IS NOT TRUE ORDER BY object_key LIMIT 1001"
+_FILTERED = f"SELECT {_COLUMNS} {_IN_RANGE} AND is_delete_marker IS NOT TRUE ORDER BY object_key LIMIT 101"
 # The tenant is tested behind the index, as an index of words alone has it.
 _WORDS = """
     SELECT id, ts_rank(search_vector, query) AS rank, object_key, last_modified
@@ -114,8 +115,8 @@ def _listing(bucket: Bucket, objects: int) -> list[Goal]:
     [[key]] = execute(
         f"SELECT object_key {_IN_RANGE} ORDER BY object_key OFFSET %s LIMIT 1", [*_range(bucket, ""), depth - 1]
     )
-    first = Timing.of(_listed(files.list_objects_v2))
-    deep = Timing.of(_listed(lambda: files.list_objects_v2(start_after=str(key))))
+    first = Timing.of(_listed(lambda: files.list_objects_v2(max_keys=PAGE)))
+    deep = Timing.of(_listed(lambda: files.list_objects_v2(start_after=str(key), max_keys=PAGE)))
     far = Timing.of(Asked(_OFFSET, [*_range(bucket, ""), depth]))
     beside("page at depth against the first page", deep, first)
     goals.append(Goal("G4 page at depth 300,000 against the first", deep.p50 / first.p50, 2, "{:.2f} x", most=True))
@@ -128,8 +129,8 @@ def _deleted(bucket: Bucket, markers: int) -> list[Goal]:
     behind = make_deleted(bucket.tenant, "behind", markers, 2000)
     alone = make_deleted(bucket.tenant, "alone", 0, 2000)
     execute(f"VACUUM (ANALYZE) {HEADS}, {VERSIONS}")
-    mine = Timing.of(_listed(files_of(behind).list_objects_v2))
-    without = Timing.of(_listed(files_of(alone).list_objects_v2))
+    mine = Timing.of(_listed(lambda: files_of(behind).list_objects_v2(max_keys=PAGE)))
+    without = Timing.of(_listed(lambda: files_of(alone).list_objects_v2(max_keys=PAGE)))
     filtered = Timing.of(Asked(_FILTERED, _range(behind, "")))
     beside("page behind markers against one without", mine, without)
     return [

@@ -16,7 +16,7 @@ from controlplane.core.ids import now
 from storage_meta.handle import Files
 from storage_meta.models import Bucket, StorageObject, StorageVersion
 
-PUTS, BULK, WRITERS, EACH, ROWS = 500, 20_000, 8, 60, 50_000
+PUTS, BULK, WRITERS, EACH, ROWS = 500, 20_000, 8, 125, 50_000
 METADATA = {"owner": "user-7", "title": "budget survey", "project": "lease 12", "pages": 12, "note": "kept as it came"}
 
 # The newest version by a pointer, as our heads have it, and by a flag on the versions: the same columns, one statement a put.
@@ -37,15 +37,10 @@ _DESIGNS = """
     END;
     CREATE FUNCTION cp_bench_flip(the_key text, said jsonb) RETURNS void LANGUAGE plpgsql AS $$
     BEGIN
-        LOOP
-            BEGIN
-                UPDATE cp_bench_flag SET is_latest = false WHERE key = the_key AND is_latest;
-                INSERT INTO cp_bench_flag
-                SELECT gen_random_uuid(), the_key, coalesce(max(seq), 0) + 1, said, true FROM cp_bench_flag WHERE key = the_key;
-                RETURN;
-            EXCEPTION WHEN unique_violation THEN  -- another writer was first: again
-            END;
-        END LOOP;
+        PERFORM pg_advisory_xact_lock(hashtext(the_key));  -- else all but one fail, and try again
+        UPDATE cp_bench_flag SET is_latest = false WHERE key = the_key AND is_latest;
+        INSERT INTO cp_bench_flag
+        SELECT gen_random_uuid(), the_key, coalesce(max(seq), 0) + 1, said, true FROM cp_bench_flag WHERE key = the_key;
     END $$
 """
 # The vector as a generated column, as it is, and kept by a trigger.
