@@ -15,6 +15,7 @@ from controlplane.core.conf import conf
 from storage_meta import lookups, outbox, trail
 from storage_meta.blobs import missing, open_blob
 from storage_meta.errors import (
+    BlobMissing,
     ChecksumMismatch,
     InvalidArgument,
     InvalidRange,
@@ -203,13 +204,20 @@ def get(files: Files, key: str, version_id: str | None = None, range: str | None
     with trail.asked(files, ACTION, READ, key, version_id):
         wanted = None if range is None else parsed(range)
         bucket = lookups.allowed_to_read(files, key, version_id)
-        found, version = lookups.find(files, bucket, key, version_id)
-        if not version.blob_name:
-            raise NoBlob(
-                message=f"Of {key!r} metadata alone was recorded; its bytes lie elsewhere ({version.storage_backend!r})."
-            )
-        first, size = (0, version.size) if wanted is None else placed(wanted, version.size)
-        return StoredFile(files, bucket, found, version, first, size)
+        tried = ""
+        while True:
+            found, version = lookups.find(files, bucket, key, version_id)
+            if not version.blob_name:
+                raise NoBlob(
+                    message=f"Of {key!r} metadata alone was recorded; its bytes lie elsewhere ({version.storage_backend!r})."
+                )
+            first, size = (0, version.size) if wanted is None else placed(wanted, version.size)
+            try:
+                return StoredFile(files, bucket, found, version, first, size)
+            except BlobMissing:  # replaced, or removed, since it was looked up: then another is found, or none
+                if version.blob_name == tried:
+                    raise
+                tried = version.blob_name
 
 
 def parsed(range: object) -> tuple[int | None, int | None]:
