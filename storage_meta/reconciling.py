@@ -158,11 +158,14 @@ class _Run:
         """Orphans among blobs that had no row when they were compared.
 
         One statement asks for rows and notes, since a put and a delete turn one into the other as they commit; only then may it
-        be asked whether the blob is still there.
+        be asked whether the blob is still there. Before any is removed, an upload that is not known any more for its age is
+        given up: the put that comes yet is refused, and does not name what is gone.
         """
         old = [pair for pair in unknown if began(pair[0]) <= self.now - self.grace]
-        names = [name for name, _ in old]
-        known = set(_all(_KNOWN, [names, names, self.now - max(self.grace, GRACE)]))
+        names, given_up = [name for name, _ in old], self.now - max(self.grace, GRACE)
+        if self.delete and names:
+            _all(_CLAIM, [names, given_up])
+        known = set(_all(_KNOWN, [names, names, given_up]))
         for name, alias in old:
             if (name, alias) in known or _size(alias, name) is None:
                 continue
@@ -273,6 +276,11 @@ _KNOWN = f"""
     UNION
     SELECT blob_name, storage_backend FROM cp_storage_meta_pendingblob WHERE blob_name = ANY(%s) AND started_at > %s
 """  # noqa: S608 - of the statement above
+# Waits for the end of a put that has taken its note already.
+_CLAIM = """
+    UPDATE cp_storage_meta_pendingblob SET reason = 'delete'
+    WHERE blob_name = ANY(%s) AND reason = 'upload' AND started_at <= %s RETURNING blob_name
+"""
 _ALIASES = """
     SELECT storage FROM cp_storage_meta_bucket WHERE storage <> ''
     UNION SELECT storage_backend FROM cp_storage_meta_storageversion WHERE blob_name <> ''

@@ -214,7 +214,7 @@ def _again(files: Files, seen: Seen, key: str, version_id: str) -> PutResult:
     over = seen.demand_quota(version.size)
     with versions.change() as cursor:
         versions.lock(cursor, bucket, key)
-        _, version = lookups.find(files, bucket, key, version_id)
+        version = _held_fast(cursor, files, bucket, key, version_id)
         added = versions.add(cursor, files, bucket, key, said_of(version))
         _tell(cursor, files, bucket, "s3:RestoreObject", "s3:ObjectRestore:Completed", added)
     return added.result(over)

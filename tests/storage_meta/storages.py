@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import ClassVar
 
 from django.core.files.storage import FileSystemStorage
@@ -56,6 +57,17 @@ class Hangs(FileSystemStorage):
     def delete(self, name):
         self.let_go.wait()
         super().delete(name)
+
+
+class Overtaken(FileSystemStorage):
+    """Before it opens anything, all of `meanwhile` happens, once."""
+
+    meanwhile: ClassVar[list[Callable[[], object]]] = []
+
+    def _open(self, name, mode="rb"):
+        while self.meanwhile:
+            self.meanwhile.pop()()
+        return super()._open(name, mode)
 
 
 class KeepsAll(FileSystemStorage):
