@@ -131,11 +131,12 @@ _VERSIONS = f"""
 
 
 def _put(files: Files, bucket: Bucket, batch: list[_Row]) -> None:
-    null = bucket.versioning != Bucket.Versioning.ENABLED
-    staged = list(_staged(batch, null))
-    _demand_quota(files, bucket, [row for row, *_ in staged])
     at = now()
     with versions.change() as cursor:
+        versions.settle(cursor, bucket)
+        null = bucket.versioning != Bucket.Versioning.ENABLED
+        staged = list(_staged(batch, null))
+        _demand_quota(files, bucket, [row for row, *_ in staged])
         cursor.execute(_STAGE)
         with cursor.db.wrap_database_errors, cursor.copy(_COPY) as copy:
             for row, nth, last in staged:

@@ -32,6 +32,7 @@ def delete(files: Files, key: str, version_id: str | None = None) -> DeleteResul
         access.demand(files, "delete", key)
         with versions.change() as cursor:
             if version_id is None:
+                versions.settle(cursor, bucket)
                 done = _delete(cursor, files, bucket, key)
             else:
                 done = _delete_version(cursor, files, bucket, key, version_id)
@@ -52,6 +53,7 @@ def delete_many(files: Files, keys: Sequence[str]) -> list[DeleteResult]:
             access.demand(files, "delete", key)
         done: dict[int, Done] = {}
         with versions.change() as cursor:
+            versions.settle(cursor, bucket)
             # in one order for everybody, so that two calls never wait for each other in a ring
             for place in sorted(range(len(given)), key=lambda place: given[place]):
                 done[place] = _delete(cursor, files, bucket, given[place])

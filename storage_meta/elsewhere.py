@@ -56,6 +56,7 @@ def record_version(
         bucket = seen.bucket
         access.demand(files, "write", key)
         with versions.change() as cursor:
+            versions.settle(cursor, bucket)
             head = versions.lock(cursor, bucket, key)
             known = None if head is None else lookups.version_of(head.id, files.tenant_id, version_id)
             if head is not None and known is not None:

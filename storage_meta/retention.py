@@ -67,6 +67,10 @@ _LONE = f"""
             SELECT FROM cp_storage_meta_storageversion v WHERE v.tenant_id = o.tenant_id AND v.object_id = o.id
                 AND (v.id <> o.current_version_id OR {_HELD}))
 """  # noqa: S608 - columns, no values
+_RULES = """
+    SELECT versioning, expire_days, noncurrent_days, keep_versions FROM cp_storage_meta_bucket
+    WHERE tenant_id = %(tenant)s AND id = %(bucket)s FOR SHARE
+"""
 # what is locked is somebody's who changes it now: the next run looks again
 _LOCKED = " ORDER BY o.id LIMIT %(batch)s FOR UPDATE OF o SKIP LOCKED"
 _CLEARED = {
@@ -195,6 +199,8 @@ class _Rules:
         self, query: str, work: Callable[[CursorWrapper, list[UUID]], list[Change]], after: UUID
     ) -> tuple[UUID | None, list[Change]]:
         with versions.change() as cursor:
+            if self._changed(cursor):
+                return None, []
             cursor.execute(query + _LOCKED, {**self.asked, "after": after})
             heads = [head for (head,) in cursor.fetchall()]
             if not heads:
@@ -204,6 +210,13 @@ class _Rules:
             outbox.put(cursor, self.files, EVENT, [change.event() for change in changes])
             blobs.remove_after_commit(self.bucket.tenant_id)
         return heads[-1], changes
+
+    def _changed(self, cursor: CursorWrapper) -> bool:
+        """Whether the rules are others by now, which the next run follows; else they stay until the transaction ends."""
+        cursor.execute(_RULES, self.asked)
+        one = self.bucket
+        changed: bool = cursor.fetchone() != (one.versioning, one.expire_days, one.noncurrent_days, one.keep_versions)
+        return changed
 
     def _expire(self, cursor: CursorWrapper, heads: list[UUID]) -> list[Change]:
         found = self._locked(heads)

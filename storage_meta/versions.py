@@ -57,7 +57,7 @@ def _refusal(error: IntegrityError) -> StorageError | None:
                 message="The key has a version of this id already. Give another version_id, or none."
             )
         case "cp_storage_meta_storageobject_bucket_of_tenant" | "cp_storage_meta_storageversion_bucket_of_tenant":
-            return NoSuchBucket(message="The bucket has just been removed. Check its name.")
+            return removed()
     return None
 
 
@@ -89,6 +89,26 @@ def lock(cursor: CursorWrapper, bucket: Bucket, key: str, *, shared: bool = Fals
     return None if found is None else Locked(*found)
 
 
+# The versioning stays as it was read until the transaction ends: who changes it waits, and so does a put for who does.
+_SETTLED = (
+    "SELECT versioning, versioning <> 'enabled' AS null_version FROM cp_storage_meta_bucket "
+    "WHERE tenant_id = %(tenant)s AND id = %(bucket)s FOR SHARE"
+)
+
+
+def settle(cursor: CursorWrapper, bucket: Bucket) -> None:
+    """Read the versioning of a bucket for what is to be decided by it in the open transaction. Raises NoSuchBucket."""
+    cursor.execute(_SETTLED, {"tenant": bucket.tenant_id, "bucket": bucket.pk})
+    found = cursor.fetchone()
+    if found is None:
+        raise removed()
+    bucket.versioning = found[0]
+
+
+def removed() -> NoSuchBucket:
+    return NoSuchBucket(message="The bucket has just been removed. Check its name.")
+
+
 # The clock that a conflict is answered with is read under the lock of the row, so what comes second is second in change_seq.
 CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 CONTENT = "size, content_type, etag, checksum_sha256, storage_backend, storage_class, metadata, tags"
@@ -97,9 +117,10 @@ _HEAD = f"""
     INSERT INTO cp_storage_meta_storageobject AS head
         (id, tenant_id, bucket_id, object_key, current_version_id, next_seq, change_seq, is_delete_marker, last_modified,
          created_at, {CONTENT})
-    VALUES (%(head)s, %(tenant)s, %(bucket)s, %(key)s, %(version)s, 2, {CLOCK}, %(marker)s, clock_timestamp(),
+    SELECT %(head)s, %(tenant)s, %(bucket)s, %(key)s, %(version)s, 2, {CLOCK}, %(marker)s, clock_timestamp(),
         clock_timestamp(), %(size)s, %(content_type)s, %(etag)s, %(checksum_sha256)s, %(storage_backend)s, %(storage_class)s,
-        %(metadata)s::jsonb, %(tags)s::jsonb)
+        %(metadata)s::jsonb, %(tags)s::jsonb
+    FROM bucket
     ON CONFLICT (tenant_id, bucket_id, object_key) DO UPDATE SET
         current_version_id = excluded.current_version_id, next_seq = head.next_seq + 1,
         change_seq = greatest(head.change_seq + 1, {CLOCK}), is_delete_marker = excluded.is_delete_marker,
@@ -111,20 +132,23 @@ _VERSION = f"""
     INSERT INTO cp_storage_meta_storageversion
         (id, tenant_id, object_id, bucket_id, seq, null_version, external_id, is_delete_marker, blob_name, created_by, comment,
          legal_hold, retain_until, created_at, {CONTENT})
-    SELECT head.current_version_id, head.tenant_id, head.id, head.bucket_id, head.next_seq - 1, %(null)s, %(external_id)s,
-        head.is_delete_marker, %(blob_name)s, %(created_by)s, %(comment)s, false, %(retain_until)s, head.last_modified, {CONTENT}
+    SELECT head.current_version_id, head.tenant_id, head.id, head.bucket_id, head.next_seq - 1, bucket.null_version,
+        %(external_id)s, head.is_delete_marker, %(blob_name)s, %(created_by)s, %(comment)s, false, %(retain_until)s, head.last_modified, {CONTENT}
 """
 _TOLD = (
-    "SELECT id, next_seq - 1, change_seq, last_modified, created_at, fresh, late, EXISTS ("
+    "SELECT id, next_seq - 1, change_seq, last_modified, created_at, fresh, late, null_version, EXISTS ("
     "SELECT FROM cp_storage_meta_storagehook hook WHERE hook.tenant_id = %(tenant)s AND hook.enabled)"
 )
 # One statement, but for a null version that may have to make room for another: it is looked for under the lock.
-_ADD = f"WITH head AS ({_HEAD}), version AS ({_VERSION} FROM head WHERE fresh OR NOT %(null)s) {_TOLD} FROM head"
+_ADD = (
+    f"WITH bucket AS ({_SETTLED}), head AS ({_HEAD}), "
+    f"version AS ({_VERSION} FROM head, bucket WHERE fresh OR NOT null_version) {_TOLD} FROM head, bucket"
+)
 _REPLACE = f"""
     WITH gone AS (
         DELETE FROM cp_storage_meta_storageversion
         WHERE tenant_id = %(tenant)s AND object_id = %(head)s AND null_version RETURNING 1)
-    {_VERSION} FROM cp_storage_meta_storageobject head
+    {_VERSION} FROM cp_storage_meta_storageobject head, (VALUES (true)) bucket(null_version)
     WHERE tenant_id = %(tenant)s AND id = %(head)s AND (SELECT count(*) FROM gone) >= 0
 """  # noqa: S608
 LATE = 1000  # µs: a new row that waited for the end of an older one of its key began its clock before that went
@@ -177,7 +201,6 @@ def add(
 
     vacant: only where no live object is, else PreconditionFailed. Raises ObjectLocked (`change`) for a null version that is held.
     """
-    null = bucket.versioning != Bucket.Versioning.ENABLED
     given: dict[str, Any] = {
         "head": uuid7(),
         "tenant": bucket.tenant_id,
@@ -186,7 +209,6 @@ def add(
         "version": uuid7(),
         "marker": marker,
         "vacant": vacant,
-        "null": null,
         "size": said.size,
         "content_type": said.content_type,
         "etag": said.etag,
@@ -204,8 +226,9 @@ def add(
     cursor.execute(_ADD, given)
     found = cursor.fetchone()
     if found is None:
+        settle(cursor, bucket)
         raise taken(key)
-    head_id, seq, sequence, last_modified, created_at, fresh, late, heard = found
+    head_id, seq, sequence, last_modified, created_at, fresh, late, null, heard = found
     if null and not fresh:
         cursor.execute(_REPLACE, {**given, "head": head_id})
     if fresh and late > LATE:
