@@ -20,6 +20,9 @@ from controlplane.core.errors import ControlPlaneError
 
 REFUSED, COULD_NOT_RUN = 1, 2
 
+FULL = 507
+"""Status of what a quota refuses: of all from 500 on the one that is a refusal."""
+
 Row = TypeVar("Row", bound=models.Model)
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -41,7 +44,7 @@ class Command(BaseCommand):
         try:
             return super().execute(*args, **options)
         except ControlPlaneError as error:
-            unable = error.http_status == 404 or error.http_status >= 500
+            unable = error.http_status == 404 or (error.http_status >= 500 and error.http_status != FULL)
             raise CommandError(error.message, returncode=COULD_NOT_RUN if unable else REFUSED) from error
         except ValidationError as error:
             raise CommandError(sentence(error), returncode=REFUSED) from error

@@ -17,6 +17,7 @@ from django.core.management import CommandError, call_command
 from controlplane.core import ids
 from storage_meta.models import Bucket, StorageAudit, StorageObject, StorageVersion
 from tests.conftest import ROOT
+from tests.factories import StorageQuotaFactory
 from tests.races import together
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +58,15 @@ class Stream:
 
 
 # --- storage_put, storage_get
+
+
+def test_what_a_quota_refuses_is_refused_and_not_unable(docs, acme, page):
+    StorageQuotaFactory(tenant=acme, max_bytes=1, on_excess="refuse")
+
+    done = Run("storage_put", "a", page, *OF_DOCS)
+
+    assert done.code == 1
+    assert "quota" in done.err
 
 
 def test_a_file_is_put_and_got(docs, page, tmp_path):
