@@ -26,7 +26,7 @@ class StorageMetaConfig(AppConfig):
         import storage_meta.checks  # noqa: F401 - registers them
         from controlplane.core import partitions
         from controlplane.core.duties import Duty, register
-        from storage_meta import blobs, counting, delivering, retention
+        from storage_meta import blobs, cleaning, counting, delivering, retention
         from storage_meta.handle import Files
         from storage_meta.models.hooks import StorageEventManager
         from storage_meta.models.objects import StorageObjectManager
@@ -38,3 +38,4 @@ class StorageMetaConfig(AppConfig):
         register(Duty("storage_blobs", 60, blobs.work_off, alone=False))
         register(Duty("storage_usage", 300, counting.duty))
         register(Duty("storage_lifecycle", 3600, retention.run, alone=False))
+        register(Duty("storage_log", 86_400, cleaning.duty))

@@ -23,10 +23,14 @@ from auditing.models import AuditLog
 from controlplane.core import partitions
 from controlplane.core.conf import conf
 from controlplane.core.ids import NIL
+from storage_meta.models import Bucket
 from tenants.apart import apart
 
 LOG = partitions.PartitionedLog("cp_storage_meta_storageaudit")
 BATCH = 10_000
+BATCHES = 20
+"""Transactions of one run of the duty."""
+
 MOST_DAYS = 36_500
 NAMED = 500
 """Tenants whose counts are told by name: so many fit into a row of the audit log."""
@@ -74,9 +78,10 @@ _BATCH = sql.SQL("""
 
 @dataclass(slots=True)
 class Cleaned:
-    """What went, or would go: rows by tenant, and the months that were dropped."""
+    """What went, or would go: rows by tenant, in how many batches, and the months that were dropped."""
 
     by_tenant: Counter[UUID] = field(default_factory=Counter)
+    batches: int = 0
     months: list[date] = field(default_factory=list)
 
     @property
@@ -93,10 +98,12 @@ def clean(
     dry_run: bool = False,
     by: object = "storage_retention",
     told: Callable[[str], None] = lambda text: None,
+    batches: int | None = None,
 ) -> Cleaned:
     """Remove the rows that are older than so many days before `now`, or than their bucket's audit_days, and not held.
 
     tenant_id, bucket (its name): of these alone. by: actor of the rows in the audit log. told: hears of each step.
+    batches: that delete rows, after which it stops.
     """
     asked = {"now": now, "days": days, "tenant": tenant_id, "bucket": bucket, "batch": BATCH}
     youngest = now - timedelta(days=_least(days))
@@ -120,12 +127,29 @@ def clean(
             else:
                 for gone in step.deleted():
                     cleaned.by_tenant.update(gone)
+                    cleaned.batches += 1
                     told(f"{month:%Y-%m}: deleted {gone.total():,} rows")
+                    if cleaned.batches == batches:
+                        return cleaned
         except ProgrammingError as error:
             if getattr(error.__cause__, "sqlstate", None) != "42P01":
                 raise
             told(f"{month:%Y-%m}: dropped by another run")
     return cleaned
+
+
+def duty(now: datetime) -> bool:
+    """Remove the rows that are older than their bucket's audit_days, each day; True: there may be more.
+
+    What is in no bucket with such a rule is kept until `clean` is asked for it: how long the rest is kept is the operator's word.
+    """
+    left = BATCHES
+    ruled = Bucket.objects.filter(audit_days__isnull=False).order_by("tenant_id", "name")
+    for tenant_id, bucket, days in ruled.values_list("tenant_id", "name", "audit_days"):
+        left -= clean(now, days=days, tenant_id=tenant_id, bucket=bucket, by="lifecycle", batches=left).batches
+        if left <= 0:
+            return True
+    return False
 
 
 def _least(days: int) -> int:

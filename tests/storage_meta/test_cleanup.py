@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from auditing.models import AuditLog
-from controlplane.core import partitions
+from controlplane.core import duties, partitions
 from controlplane.core.ids import PLATFORM, now, uuid7_at
 from policies.models import Policy
 from storage_meta import cleaning
@@ -282,3 +282,27 @@ def test_the_door_is_closed_again_after_a_run(docs, logged):
     with connection.cursor() as cursor:
         cursor.execute("SELECT coalesce(current_setting('cp.retention_before', true), '')")
         assert cursor.fetchone() == ("",)
+
+
+def test_the_worker_removes_each_day_what_is_older_than_audit_days_of_its_bucket(acme, globex, logged, monkeypatch):
+    monkeypatch.setattr(cleaning, "BATCH", 2)
+    monkeypatch.setattr(cleaning, "BATCHES", 2)
+    BucketFactory(tenant=acme, name="short", audit_days=10)
+    BucketFactory(tenant=globex, name="short", audit_days=1000)
+    BucketFactory(tenant=acme, name="free")
+    logged(*[11] * 5, bucket="short")
+    stays = [
+        *logged(9, bucket="short"),
+        *logged(400, bucket="free"),
+        *logged(400, bucket="gone"),
+        *logged(400, bucket=""),
+    ]
+    stays += logged(400, tenant=globex, bucket="short")
+    [duty] = [duty for duty in duties.registered() if duty.name == "storage_log"]
+
+    assert duty.every_s == 86_400
+    assert duty.run(now()) is True
+    assert len(left()) == len(stays) + 1
+    assert duty.run(now()) is False
+    assert left() == set(stays)
+    assert {row.actor_label or row.actor_id for row in events()} == {"lifecycle"}
