@@ -13,8 +13,9 @@ from django.db import connection, transaction
 from benchmarks.report import Goal, show
 from controlplane.core import partitions
 from controlplane.core.ids import now
-from storage_meta import cleaning
-from storage_meta.models import StorageAudit
+from storage_meta import cleaning, trail
+from storage_meta.handle import Files
+from tenants.models import Tenant
 
 ROWS = 1_000_000
 TENANTS = 200
@@ -82,7 +83,8 @@ def _clean(rows: int, bucket: str | None = None) -> None:
 
 
 def _buffers(tenant: Any, asked: dict[str, str]) -> int:
-    rows = StorageAudit.objects.filter(tenant_id=tenant, bucket="docs", **asked).order_by("-id")[:50]
+    files = Files(tenant=Tenant(pk=tenant), bucket_name="docs")
+    rows = trail.narrowed(files, asked)[:51]  # as `logs` asks for 50: one more tells whether there is a next page
     list(rows)  # what a connection reads once of an index, it has read
     plan = json.loads(rows.explain(analyze=True, buffers=True, format="json"))[0]["Plan"]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

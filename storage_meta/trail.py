@@ -243,19 +243,22 @@ def logs(
         if files.bucket_name is not None:
             keys.check_text("bucket", files.bucket_name, 63)  # it may be gone: its rows are not
             access.demand(files, "list", object_key or "")
-        found = list(_narrowed(files, asks, after)[: limit + 1])
+        found = list(narrowed(files, asks, after)[: limit + 1])
         more, found = len(found) > limit, found[:limit]
         token = tokens.make(files, "audit", found[-1].pk.hex, **asks) if more else None
         seen = [row for row in found if access.allowed(files, "list", row.object_key, bucket=row.bucket)]
     return AuditPage(seen, more, token)
 
 
-def _narrowed(files: Files, asks: dict[str, Any], after: UUID | None) -> models.QuerySet[StorageAudit]:
+def narrowed(files: Files, asks: dict[str, Any], after: UUID | None = None) -> models.QuerySet[StorageAudit]:
+    """Rows as `logs` asks for them, newest first; asks: columns with their values, since and until; after: the last id before."""
     rows = StorageAudit.objects.for_tenant(files.tenant_id).order_by("-id")
     if files.bucket_name is not None:
         rows = rows.filter(bucket=files.bucket_name)
     if after is not None:
         rows = rows.filter(id__lt=after)
+    elif "until" not in asks:
+        rows = rows.filter(id__lt=models.Func(function="cp_storage_audit_end", output_field=models.UUIDField()))
     for name, value in asks.items():
         if name == "since":
             rows = rows.filter(created_at__gte=value, id__gte=lower_bound(value))

@@ -51,6 +51,19 @@ BEGIN
         USING ERRCODE = '23001', HINT = 'Rows whose time is over go by manage.py storage_retention.';
 END $$;
 
+-- Above the ids of all rows: the end of the last month that has any page, this month's at least. Each empty month ahead would cost a
+-- page of the log two buffers; a size costs none. More than three months ahead no row is taken.
+CREATE FUNCTION cp_storage_audit_end() RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    month timestamp;
+BEGIN
+    FOR ahead IN REVERSE 4..0 LOOP
+        month := date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead);
+        EXIT WHEN pg_relation_size(to_regclass('cp_storage_meta_storageaudit_' || to_char(month, 'YYYYMM'))) > 0;
+    END LOOP;
+    RETURN (lpad(to_hex(cp_uuid7_ms((month + interval '1 month') AT TIME ZONE 'UTC')), 12, '0') || repeat('0', 20))::uuid;
+END $$;
+
 SELECT cp_append_only('cp_storage_meta_storageaudit');
 DROP TRIGGER cp_append_only ON cp_storage_meta_storageaudit;
 CREATE TRIGGER cp_append_only BEFORE UPDATE OR DELETE ON cp_storage_meta_storageaudit

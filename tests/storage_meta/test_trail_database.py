@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from auditing.errors import AppendOnly
 from controlplane.core import partitions
 from controlplane.core.ids import lower_bound, now
-from storage_meta import cleaning
+from storage_meta import cleaning, trail
 from storage_meta.models import StorageAudit
 from tenants.scope import tenant_scope
 from tests.factories import StorageAuditFactory
@@ -155,12 +155,21 @@ def test_a_page_of_50_reads_at_most_60_buffers(acme, docs):
 
     for asked in ({}, {"object_key": "reports/1.txt"}):
         page = docs.get_audit_logs(limit=50, **asked)
-        query = StorageAudit.objects.filter(tenant_id=acme.pk, bucket="docs", id__lt=page.rows[0].pk, **asked)
-        told = query.order_by("-id")[:50].explain(analyze=True, buffers=True, format="json")
+        told = trail.narrowed(docs, asked)[:51].explain(analyze=True, buffers=True, format="json")
 
         assert len(page.rows) == 50
         assert _buffers(told) <= 60
         assert "Seq Scan" not in _used(told)
+
+
+def test_a_row_that_is_dated_ahead_comes_first(docs):
+    docs.log_audit("s3:PutObject", object_key="today")
+    for days in (89, 1, 31):
+        docs.log_audit("s3:PutObject", object_key=f"in {days} days", created_at=now() + timedelta(days=days))
+
+    found = [row.object_key for row in docs.get_audit_logs().rows]
+
+    assert found == ["in 89 days", "in 31 days", "in 1 days", "today"]
 
 
 def _plan(told):
