@@ -146,7 +146,7 @@ def duty(now: datetime) -> bool:
     left = BATCHES
     ruled = Bucket.objects.filter(audit_days__isnull=False).order_by("tenant_id", "name")
     for tenant_id, bucket, days in ruled.values_list("tenant_id", "name", "audit_days"):
-        left -= clean(now, days=days, tenant_id=tenant_id, bucket=bucket, by="lifecycle", batches=left).batches
+        left -= clean(now, days=days or 0, tenant_id=tenant_id, bucket=bucket, by="lifecycle", batches=left).batches
         if left <= 0:
             return True
     return False
