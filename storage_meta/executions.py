@@ -11,7 +11,7 @@ from django.db.models import Avg, Count, Q
 
 from controlplane.core.fields import validate_json
 from controlplane.core.ids import now
-from storage_meta import keys
+from storage_meta import access, keys, trail
 from storage_meta.errors import InvalidArgument
 from storage_meta.models import HookExecution
 from storage_meta.sending import KEPT
@@ -54,33 +54,45 @@ def log(
     """Write down that a hook was told of something by somebody else than our worker; returns the row.
 
     execution_time: seconds, or a timedelta. response: its first 4 KiB of UTF-8 are kept. payload: what was sent, JSON of at most
-    64 KiB. created_at: aware, None: now. Raises InvalidArgument for what cannot be kept.
+    64 KiB. created_at: aware, None: now. Raises InvalidArgument for what cannot be kept, AccessDenied
+    where policies refuse to write the key.
     """
-    if not isinstance(success, bool):
-        raise InvalidArgument(message="success is neither True nor False. Give one of them.")
-    if not keys.check_text("hook_name", hook_name, 200):
-        raise InvalidArgument(message="hook_name is empty. Name the hook.")
-    if created_at is not None and (not isinstance(created_at, datetime) or created_at.tzinfo is None):
-        raise InvalidArgument(message="created_at is no instant with a time zone. Leave it out, or give one.")
-    return HookExecution.objects.create(
-        tenant_id=files.tenant_id,
-        hook_name=hook_name,
-        event_type=keys.check_text("event_type", event_type, 64),
-        object_key=keys.check_key(object_key),
-        success=success,
-        execution_time=_duration(execution_time),
-        error_message=keys.check_text("error_message", error_message or "", MAX_ERROR),
-        response=_beginning(keys.check_text("response", response or "", 2**24)),
-        payload=_payload(payload),
-        status_code=None if status_code is None else _number("status_code", status_code, 100, 999),
-        attempt=_number("attempt", attempt, 1, 1000),
-        created_at=created_at or now(),
-    )
+    with trail.asked(files, "cp:LogHookExecution", "ADMIN", object_key):
+        if not isinstance(success, bool):
+            raise InvalidArgument(message="success is neither True nor False. Give one of them.")
+        if not keys.check_text("hook_name", hook_name, 200):
+            raise InvalidArgument(message="hook_name is empty. Name the hook.")
+        if created_at is not None and (not isinstance(created_at, datetime) or created_at.tzinfo is None):
+            raise InvalidArgument(message="created_at is no instant with a time zone. Leave it out, or give one.")
+        access.demand(files, "write", keys.check_key(object_key))
+        return HookExecution.objects.create(
+            tenant_id=files.tenant_id,
+            hook_name=hook_name,
+            event_type=keys.check_text("event_type", event_type, 64),
+            object_key=keys.check_key(object_key),
+            success=success,
+            execution_time=_duration(execution_time),
+            error_message=keys.check_text("error_message", error_message or "", MAX_ERROR),
+            response=_beginning(keys.check_text("response", response or "", 2**24)),
+            payload=_payload(payload),
+            status_code=None if status_code is None else _number("status_code", status_code, 100, 999),
+            attempt=_number("attempt", attempt, 1, 1000),
+            created_at=created_at or now(),
+        )
 
 
 def statistics(files: Files, hours: int = 24) -> list[HookStatistics]:
-    """Attempts of the last so many hours by hook, by name; all buckets. hours: 1 to a year, else InvalidArgument."""
-    since = now() - timedelta(hours=_number("hours", hours, 1, LONGEST_HOURS))
+    """Attempts of the last so many hours by hook, by name; all buckets. hours: 1 to a year, else InvalidArgument.
+
+    Policies are asked for `list`.
+    """
+    with trail.asked(files, "cp:GetHookStatistics", "READ"):
+        since = now() - timedelta(hours=_number("hours", hours, 1, LONGEST_HOURS))
+        access.demand(files, "list")
+        return _summed(files, since)
+
+
+def _summed(files: Files, since: datetime) -> list[HookStatistics]:
     rows = (
         HookExecution.objects.filter(tenant_id=files.tenant_id, created_at__gte=since)
         .values("hook_name")

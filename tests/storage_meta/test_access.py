@@ -125,3 +125,26 @@ def test_a_policy_that_cannot_be_read_refuses_all(acme, acme_allows):
 
     assert access.allowed(files, "read", "a")
     assert refused(broken, "read", "a").decision.reason == "policy_invalid"
+
+
+TOLD = {"hook_name": "elsewhere", "event_type": "s3:ObjectCreated:Put", "object_key": "a", "success": True}
+
+
+def test_the_log_of_hooks_is_written_by_whom_policies_let_write_the_key(acme, acme_allows):
+    files = acme_allows([("s3://docs/a", "write")])
+
+    assert files.log_hook_execution(**TOLD).object_key == "a"
+    with pytest.raises(AccessDenied):
+        files.log_hook_execution(**TOLD | {"object_key": "b"})
+    row = StorageAudit.objects.for_tenant(acme).get()
+    assert (row.action, row.object_key, row.success) == ("cp:LogHookExecution", "b", False)
+    with pytest.raises(AccessDenied):
+        files.get_hook_statistics()
+
+
+def test_the_log_of_hooks_is_summed_up_for_whom_policies_let_list(acme_allows):
+    files = acme_allows([("s3://docs/*", "list")])
+
+    assert files.get_hook_statistics() == []
+    with pytest.raises(AccessDenied):
+        files.log_hook_execution(**TOLD)
