@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db import connections, models, transaction
+from django.db import OperationalError, connections, models, transaction
 from django.db.backends.utils import CursorWrapper
 
 from controlplane.core.conf import conf
@@ -35,6 +35,9 @@ CLEARED = 10_000
 """Events or attempts of a transaction."""
 
 TRIES = 3
+
+DEADLOCK = "40P01"
+"""SQLSTATE of two that wait for each other: keys that share blobs were removed in another order. Of two one goes on."""
 
 ACTION, EVENT = "s3:LifecycleExpiration", "s3:LifecycleExpiration:Delete"
 
@@ -193,6 +196,9 @@ class _Rules:
                 continue
             except NoSuchBucket:
                 break
+            except OperationalError as error:
+                if getattr(error.__cause__, "sqlstate", None) != DEADLOCK:
+                    raise
         return None, []
 
     def _batch(

@@ -133,7 +133,8 @@ _VERSION = f"""
         (id, tenant_id, object_id, bucket_id, seq, null_version, external_id, is_delete_marker, blob_name, created_by, comment,
          legal_hold, retain_until, created_at, {CONTENT})
     SELECT head.current_version_id, head.tenant_id, head.id, head.bucket_id, head.next_seq - 1, bucket.null_version,
-        %(external_id)s, head.is_delete_marker, %(blob_name)s, %(created_by)s, %(comment)s, false, %(retain_until)s, head.last_modified, {CONTENT}
+        %(external_id)s, head.is_delete_marker, %(blob_name)s, %(created_by)s, %(comment)s, false, %(retain_until)s,
+        head.last_modified, {CONTENT}
 """
 _TOLD = (
     "SELECT id, next_seq - 1, change_seq, last_modified, created_at, fresh, late, null_version, EXISTS ("
