@@ -8,7 +8,7 @@ from django.db import IntegrityError, connection
 from controlplane.core.ids import now, uuid7_at
 from storage_meta import quotas
 from storage_meta.errors import QuotaExceeded
-from storage_meta.models import StorageObject, StorageQuota, StorageUsage
+from storage_meta.models import Bucket, StorageObject, StorageQuota, StorageUsage
 from tenants.scope import tenant_scope
 from tests.factories import (
     BucketFactory,
@@ -50,7 +50,8 @@ def test_a_quota_that_warns_marks_what_is_above_it(acme, bucket):
 def test_objects_count_beside_bytes_and_markers_do_not(acme, bucket):
     StorageObjectFactory(bucket=bucket)
     gone = StorageObjectFactory(bucket=bucket)
-    StorageObject.objects.filter(pk=gone.pk).update(is_delete_marker=True)
+    Bucket.objects.filter(pk=bucket.pk).update(versioning="enabled")
+    StorageObject.objects.for_tenant(acme).bucket(bucket.name).delete_object(gone.object_key)
     StorageQuotaFactory(tenant=acme, max_bytes=None, max_objects=2)
 
     assert quotas.demand(acme.pk, size=5, objects=1) is False
