@@ -23,6 +23,7 @@ from storage_meta.stores import CHUNK, GRACE, answer, ask, remove_blob, storage_
 from tenants.models import Tenant
 
 DAY = timedelta(days=1)
+LONGEST_GRACE = timedelta(days=36_500)
 
 SIZE, SHA256 = "size", "sha256"
 
@@ -79,8 +80,12 @@ def reconcile(
     """
     if verify not in (None, SIZE, SHA256):
         raise InvalidArgument(message=f"verify is {verify!r}. Use size or sha256, or leave it out.")
-    if not isinstance(grace, timedelta) or grace < timedelta(0):
-        raise InvalidArgument(message="grace is no span of time. Use 0 or more, such as a day.")
+    if not isinstance(grace, timedelta) or not timedelta(0) <= grace <= LONGEST_GRACE:
+        raise InvalidArgument(message="grace is no span of time from 0 to 36,500 days. Use such as a day.")
+    if tenant is not None and not isinstance(tenant, Tenant):
+        raise InvalidArgument(message=f"tenant is {type(tenant).__name__}, no tenant. Give its row, or None for all.")
+    if now is not None and (not isinstance(now, datetime) or now.utcoffset() is None or now.year < 2000):
+        raise InvalidArgument(message="now is no instant with a time zone. Leave it out, or give one.")
     run = _Run(None if tenant is None else tenant.pk, grace, delete, verify, now or ids.now())
     return run.report(progress or (lambda number: None))
 

@@ -235,7 +235,20 @@ def test_thousands_are_compared_in_pages(acme):
 
 
 @pytest.mark.parametrize(
-    "options", [{"verify": "md5"}, {"grace": timedelta(-1)}, {"grace": 7}, {"verify": ""}], ids=str
+    "options",
+    [
+        {"verify": "md5"},
+        {"verify": ""},
+        {"verify": []},
+        {"grace": timedelta(-1)},
+        {"grace": 7},
+        {"grace": timedelta.max},
+        {"tenant": "acme"},
+        {"now": "today"},
+        {"now": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"now": datetime.min.replace(tzinfo=UTC)},
+    ],
+    ids=str,
 )
 def test_wrong_options_are_refused(options):
     with pytest.raises(InvalidArgument):
