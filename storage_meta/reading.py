@@ -223,12 +223,17 @@ def get(files: Files, key: str, version_id: str | None = None, range: str | None
 def parsed(range: object) -> tuple[int | None, int | None]:
     """First and last byte of a Range, as HTTP writes it; (None, n): the last n. Raises InvalidArgument."""
     matched = _RANGE.fullmatch(range) if isinstance(range, str) else None
-    first, last = (int(digits[:18] or -1) for digits in matched.groups()) if matched else (-1, -1)
+    first, last = (_place(digits) for digits in matched.groups()) if matched else (-1, -1)
     if (first < 0 and last < 0) or 0 <= last < first:
         raise InvalidArgument(
             message=f"range is {range!r}. Write one as bytes=0-99, bytes=100- or bytes=-100 (the last hundred)."
         )
     return (None if first < 0 else first), (None if last < 0 else last)
+
+
+def _place(digits: str) -> int:
+    """-1: none is said. Of a number that no size reaches the beginning is as far behind the last byte."""
+    return int(digits.lstrip("0")[:18] or 0) if digits else -1
 
 
 def placed(wanted: tuple[int | None, int | None], size: int) -> tuple[int, int]:

@@ -100,6 +100,8 @@ def test_a_stored_file_is_a_body(docs):
         ("bytes=-3", b"789", "bytes 7-9/10"),
         ("bytes=-100", b"0123456789", "bytes 0-9/10"),
         (f"bytes=7-{'9' * 5000}", b"789", "bytes 7-9/10"),
+        (f"bytes={'0' * 20}7-", b"789", "bytes 7-9/10"),
+        (f"bytes=-{'0' * 20}3", b"789", "bytes 7-9/10"),
     ],
 )
 def test_a_range_is_a_part_as_http_names_it(docs, range, expected, place):
