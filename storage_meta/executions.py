@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
@@ -62,8 +62,7 @@ def log(
             raise InvalidArgument(message="success is neither True nor False. Give one of them.")
         if not keys.check_text("hook_name", hook_name, 200):
             raise InvalidArgument(message="hook_name is empty. Name the hook.")
-        if created_at is not None and (not isinstance(created_at, datetime) or created_at.tzinfo is None):
-            raise InvalidArgument(message="created_at is no instant with a time zone. Leave it out, or give one.")
+        at = now() if created_at is None else _instant(created_at)
         access.demand(files, "write", keys.check_key(object_key))
         return HookExecution.objects.create(
             tenant_id=files.tenant_id,
@@ -77,7 +76,7 @@ def log(
             payload=_payload(payload),
             status_code=None if status_code is None else _number("status_code", status_code, 100, 999),
             attempt=_number("attempt", attempt, 1, 1000),
-            created_at=created_at or now(),
+            created_at=at,
         )
 
 
@@ -116,6 +115,15 @@ def _duration(value: float | timedelta) -> timedelta:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_S:
         raise InvalidArgument(message=f"execution_time is {value!r:.40}. Give seconds, from 0 to a day.")
     return timedelta(seconds=seconds)
+
+
+def _instant(value: object) -> datetime:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidArgument(message="created_at is no instant with a time zone. Leave it out, or give one.")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidArgument(message="created_at is outside the years 1 to 9999. Check the date.") from None
 
 
 def _number(name: str, value: int, least: int, most: int) -> int:

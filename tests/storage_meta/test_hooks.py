@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -328,6 +328,8 @@ def test_who_tells_hooks_himself_writes_it_down(files, acme):
         ({"attempt": 0}, "attempt"),
         ({"created_at": datetime(2026, 1, 1)}, "created_at"),  # noqa: DTZ001
         ({"created_at": "2026"}, "created_at"),
+        ({"created_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))}, "created_at"),
+        ({"created_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-14)))}, "created_at"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_name(files, wrong, why):

@@ -13,6 +13,7 @@ from django.db import connection
 from controlplane.core.ids import now
 from storage_meta import buckets
 from storage_meta.errors import (
+    AccessDenied,
     InvalidArgument,
     NoSuchBucket,
     NoSuchKey,
@@ -199,6 +200,16 @@ def test_inside_another_tenants_scope_nothing_is_seen_and_nothing_is_written(acm
     assert not found
     after = [*StorageVersion.objects.order_by("id").values(), *StorageObject.objects.order_by("id").values()]
     assert after == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_inside_another_tenants_scope_no_attempt_of_a_hook_is_written_down(acme, theirs):
+    told = {"hook_name": "indexer", "event_type": "s3:Seen", "object_key": "a", "success": True}
+
+    with tenant_scope(acme), pytest.raises(AccessDenied):
+        theirs.log_hook_execution(**told)
+    with tenant_scope(theirs.tenant):
+        assert theirs.log_hook_execution(**told).tenant_id == theirs.tenant_id
 
 
 @pytest.mark.django_db(transaction=True)
