@@ -115,9 +115,9 @@ class Files(SeedNames):
         """
         return writing.bulk_put(self, rows)
 
-    def record_version(self, key: str, version_id: str, **content: Any) -> StorageVersion:
+    def record_version(self, object_key: str, version_id: str, **content: Any) -> StorageVersion:
         """Record a version that was made elsewhere, under its id there; one that is known gets comment and tags. See writing."""
-        return writing.record_version(self, key, version_id, **content)
+        return writing.record_version(self, object_key, version_id, **content)
 
     def head_object(self, key: str, version_id: str | None = None) -> StorageObject | StorageVersion:
         """A head, or with version_id that version. Raises NoSuchKey, NoSuchVersion, MethodNotAllowed."""

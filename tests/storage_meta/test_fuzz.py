@@ -64,8 +64,17 @@ LOGGED = {
         "created_at",
     ],
     "get_audit_logs": ["object_key", "user_id", "action", "start_date", "end_date", "limit", "continuation_token"],
-    "log_hook_execution": ["hook_name", "event_type", "object_key", "execution_time", "success", "response", "payload"],
-    "record_version": ["key", "version_id", "size", "etag", "is_latest", "created_by", "comment", "tags"],
+    "log_hook_execution": [
+        "hook_name",
+        "event_type",
+        "object_key",
+        "execution_time",
+        "success",
+        "response",
+        "payload",
+        "created_at",
+    ],
+    "record_version": ["object_key", "version_id", "size", "etag", "is_latest", "created_by", "comment", "tags"],
 }
 """Arguments of the calls whose signature takes any."""
 

@@ -26,6 +26,7 @@ SEED = {
     "get_version_history": "object_key",
     "search_objects": "query",
     "delete_object": "key version_id",
+    "record_version": "object_key version_id",
     "log_audit": "action object_key user_id username version_id ip_address user_agent success error_message metadata",
     "get_audit_logs": "object_key user_id action start_date end_date limit",
     "get_hook_statistics": "hours",
