@@ -40,6 +40,17 @@ def test_a_put_adds_a_version(docs):
     assert second.object.change_seq > first.object.change_seq
 
 
+def test_which_version_is_the_latest_is_a_property_and_an_annotation(docs):
+    docs.put_object("a.txt", size=1, etag="e1")
+    docs.put_object("a.txt", size=2, etag="e2")
+
+    found = StorageVersion.objects.with_latest().select_related("object").newest_first()
+    assert [(one.seq, one.latest, one.is_latest) for one in found] == [(2, True, True), (1, False, False)]
+    docs.delete_object("a.txt", found[0].version_id)
+    [left] = StorageVersion.objects.with_latest()
+    assert (left.latest, left.is_latest) == (True, True)
+
+
 def test_a_head_holds_what_its_version_holds(docs):
     put = docs.put_object(
         "a.txt",
