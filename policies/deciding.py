@@ -9,7 +9,7 @@ from uuid import UUID
 
 from policies.merging import Merged
 from policies.operators import Layer
-from policies.patterns import canonical_uri, covers_uri, names_model
+from policies.patterns import canonical_uri, covers_below, covers_some_below, covers_uri, names_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +74,22 @@ def judge_model(merged: Merged, model: ModelAsked) -> Verdict:
     )
 
 
-def judge_storage(merged: Merged, uri: str, mode: str) -> Verdict:
-    """Deny, then the allow layers, each for this mode (`list read write delete`). No allow layer at all: denied."""
+def judge_storage(merged: Merged, uri: str, mode: str, *, below: bool = False) -> Verdict:
+    """Deny, then the allow layers, each for this mode (`list read write delete`). No allow layer at all: denied.
+
+    below: of all that begins with uri; allowed only where nothing of it, there or not, would be refused.
+    """
     if not canonical_uri(uri):
         return Verdict(False, "uri_not_canonical")
 
     def meets(entry: Any) -> bool:
-        return mode in entry["modes"] and covers_uri(entry["uri"], uri)
+        return mode in entry["modes"] and (covers_below if below else covers_uri)(entry["uri"], uri)
+
+    def touches(entry: Any) -> bool:
+        return mode in entry["modes"] and (covers_some_below if below else covers_uri)(entry["uri"], uri)
 
     trace = _Trace(merged)
-    if refusal := trace.deny("storage.deny", "storage_access", meets, "storage_denied"):
+    if refusal := trace.deny("storage.deny", "storage_access", touches, "storage_denied"):
         return refusal
     if _STORAGE not in merged.layers:
         return Verdict(False, "storage_default_deny", checks=trace.checks())

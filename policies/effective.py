@@ -205,10 +205,14 @@ class EffectivePolicy:
         """The verdict on a model whose name was resolved."""
         return self.unreadable("model_access", "routing") or judge_model(self.merged, asked)
 
-    def decide_storage(self, uri: str, mode: str) -> Decision:
-        """May this request do `mode` (list, read, write, delete) with the object at `uri`? Without a word: no."""
-        refusal = self.unreadable("storage_access")
-        return Decision.of(self, refusal or judge_storage(self.merged, uri, mode), {"uri": uri, "mode": mode})
+    def decide_storage(self, uri: str, mode: str, *, below: bool = False) -> Decision:
+        """May this request do `mode` (list, read, write, delete) with the object at `uri`? Without a word: no.
+
+        below: with each that begins with `uri`, whether there or not; for sums, which tell of what is in them.
+        """
+        request = {"uri": uri, "mode": mode} | ({"below": True} if below else {})
+        verdict = self.unreadable("storage_access") or judge_storage(self.merged, uri, mode, below=below)
+        return Decision.of(self, verdict, request)
 
     def decide_targets(self, region: str | None = None) -> list[Decision]:
         """The models that calls are routed to, in order of preference: those of `routing.targets` that may be used.

@@ -42,6 +42,17 @@ def covers_uri(pattern: str, uri: str) -> bool:
     return _compile(pattern, True).fullmatch(uri) is not None
 
 
+def covers_below(pattern: str, beginning: str) -> bool:
+    """Whether a storage `pattern` covers all that begins so."""
+    return pattern.endswith("*") and covers_uri(pattern, beginning)
+
+
+def covers_some_below(pattern: str, beginning: str) -> bool:
+    """Whether a storage `pattern` covers anything that begins so."""
+    literal, star, _ = pattern.partition("*")
+    return literal.startswith(beginning) or (bool(star) and beginning.startswith(literal))
+
+
 def canonical_uri(uri: str) -> bool:
     """Whether `uri` has one spelling only: anything else could mean one thing here and another in the store.
 

@@ -49,11 +49,12 @@ def bulk_put(files: Files, rows: Iterable[Mapping[str, Any]]) -> int:
     """
     count = 0
     with trail.asked(files, "s3:PutObject", "CREATE"):
-        bucket = files.the_bucket()
+        bucket = None if files.effective is not None else files.the_bucket()
         numbered = _checked(rows)
         while batch := list(islice(numbered, BATCH)):
             for key in {row.key for row in batch}:
                 access.demand(files, "write", key)
+            bucket = bucket or files.the_bucket()  # who is refused does not learn whether there is one
             _put(files, bucket, batch)
             count += len(batch)
     return count

@@ -28,8 +28,8 @@ def delete(files: Files, key: str, version_id: str | None = None) -> DeleteResul
         check_key(key)
         if version_id is not None:
             lookups.check_version_id(version_id)
-        bucket = files.the_bucket()
         access.demand(files, "delete", key)
+        bucket = files.the_bucket()
         with versions.change() as cursor:
             if version_id is None:
                 versions.settle(cursor, bucket)
@@ -48,9 +48,9 @@ def delete_many(files: Files, keys: Sequence[str]) -> list[DeleteResult]:
         given = [check_key(key) for key in keys]
         if len(given) > MOST_KEYS:
             raise InvalidArgument(message=f"There are {len(given):,} keys. Give {MOST_KEYS:,} at most.")
-        bucket = files.the_bucket()
-        for key in given:
+        for key in given or [""]:
             access.demand(files, "delete", key)
+        bucket = files.the_bucket()
         done: dict[int, Done] = {}
         with versions.change() as cursor:
             versions.settle(cursor, bucket)

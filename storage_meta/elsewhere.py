@@ -52,9 +52,9 @@ def record_version(
         if comment is not None:
             check_text("comment", comment, COMMENT)
         said = Said.checked(**_known(content), tags=tags, comment=comment, external_id=version_id)
+        access.demand(files, "write", key)
         seen = look(files, key)
         bucket = seen.bucket
-        access.demand(files, "write", key)
         with versions.change() as cursor:
             versions.settle(cursor, bucket)
             head = versions.lock(cursor, bucket, key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -83,11 +83,11 @@ def log(
 def statistics(files: Files, hours: int = 24) -> list[HookStatistics]:
     """Attempts of the last so many hours by hook, by name; all buckets. hours: 1 to a year, else InvalidArgument.
 
-    Policies are asked for `list`.
+    Policies have to allow `list` of every key of each bucket.
     """
     with trail.asked(files, "cp:GetHookStatistics", "READ"):
         since = now() - timedelta(hours=_number("hours", hours, 1, LONGEST_HOURS))
-        access.demand(files, "list")
+        access.demand(replace(files, bucket_name=None), "list", whole=True)
         return _summed(files, since)
 
 

@@ -124,9 +124,8 @@ def _allowed(files: Files, key: str, version_id: str | None) -> Bucket:
     check_key(key)
     if version_id is not None:
         lookups.check_version_id(version_id)
-    bucket = files.the_bucket()
     access.demand(files, "write", key)
-    return bucket
+    return files.the_bucket()
 
 
 def _locked(cursor: CursorWrapper, files: Files, bucket: Bucket, key: str, version_id: str | None) -> _Asked:

@@ -23,7 +23,9 @@ MOST = 1000
 """Entries of a page, whatever is asked."""
 
 TEXT = 2 * KEY_BYTES
-"""Characters of an argument: more than a key has, as callers make the next key of one."""
+"""Characters of an argument: more than a key has, as callers make the next key of one, and as a sealed one has."""
+
+VERSIONS = "list_object_versions"
 
 END = "\U0010ffff" * (KEY_BYTES // 4 + 1)
 """Above every key: each range has an upper end, so that one plan serves all of them."""
@@ -47,7 +49,7 @@ class ObjectPage:
 @dataclass(frozen=True, slots=True)
 class VersionPage:
     """versions: markers too, each with its `object`, whose content is not read. next_…: where the next page begins; None at
-    the end."""
+    the end. Where the page ends at a key that the policies refuse, next_key_marker is sealed and no key."""
 
     versions: list[StorageVersion]
     is_truncated: bool
@@ -74,8 +76,8 @@ def objects(
             begin = _behind(last) if kind == "key" else upper_bound(last) or END
         elif start_after is not None:
             begin = max(prefix, _behind(check_text("start_after", start_after, TEXT)))
-        bucket = files.the_bucket()
         access.demand(files, "list", prefix)
+        bucket = files.the_bucket()
         found = _walk(bucket, begin, prefix, delimiter, most)
         more, found = len(found) > most, found[:most]
         token = None
@@ -115,18 +117,36 @@ def versions(
             check_text("version_id_marker", version_id_marker, TEXT)
             if key_marker is None:
                 raise InvalidArgument(message="version_id_marker stands without key_marker. Give both, or none.")
-        bucket = files.the_bucket()
         access.demand(files, "list", prefix)
+        bucket = files.the_bucket()
+        if files.effective is not None and key_marker is not None:
+            key_marker = _unsealed(files, key_marker, prefix)
+            if not access.allowed(
+                files, "list", key_marker
+            ):  # all of it is left out; whether the id is one, is not told
+                version_id_marker = None
         found = _walk_versions(bucket, prefix, key_marker, version_id_marker, most)
         more, found = len(found) > most, found[:most]
         shown = {key: access.allowed(files, "list", key) for key in {one.object.object_key for one in found}}
         _record(files, bucket, "s3:ListBucketVersions", prefix)
+    next_key, next_id = (found[-1].object.object_key, found[-1].version_id) if more else (None, None)
+    if next_key is not None and not shown[next_key]:
+        next_key, next_id = tokens.make(files, VERSIONS, next_key, prefix=prefix), None
     return VersionPage(
         versions=[one for one in found if shown[one.object.object_key]],
         is_truncated=more,
-        next_key_marker=found[-1].object.object_key if more else None,
-        next_version_id_marker=found[-1].version_id if more else None,
+        next_key_marker=next_key,
+        next_version_id_marker=next_id,
     )
+
+
+def _unsealed(files: Files, key_marker: str, prefix: str) -> str:
+    """The key that a marker stands for: most are keys."""
+    try:
+        found: str = tokens.read(files, VERSIONS, key_marker, prefix=prefix)
+    except InvalidArgument:
+        return key_marker
+    return found
 
 
 def _page_size(max_keys: object) -> int:

@@ -59,9 +59,8 @@ def allowed_to_read(files: Files, key: str, version_id: str | None) -> Bucket:
     check_key(key)
     if version_id is not None:
         check_version_id(version_id)
-    bucket = files.the_bucket()
     access.demand(files, "read", key)
-    return bucket
+    return files.the_bucket()
 
 
 def find(files: Files, bucket: Bucket, key: str, version_id: str | None) -> tuple[StorageObject, StorageVersion]:

@@ -139,8 +139,8 @@ def search(
         most = _limited(limit)
         question = {"query": query, "prefix_match": bool(prefix_match), "by_rank": by_rank, **filters.question()}
         after = None if continuation_token is None else tokens.read(files, "search", continuation_token, **question)
-        room = None if files.bucket_name is None else files.the_bucket()
         access.demand(files, "list", filters.prefix)
+        room = None if files.bucket_name is None else files.the_bucket()
         if words is not None and not can_be_found(words):
             return SearchPage([], is_truncated=False, next_continuation_token=None, query_cut=words.cut)
         found = _page(files, room, words, filters, by_rank, after, most + 1)

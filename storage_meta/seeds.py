@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
+from django.db import connections
+
 from auditing.context import Actor
-from storage_meta import access, keys
+from controlplane.core.conf import conf
+from storage_meta import access, keys, searching, trail
+from storage_meta.asking import asked
 from storage_meta.errors import InvalidArgument, NoSuchKey
 from storage_meta.models import StorageAudit, StorageObject, StorageVersion
 from storage_meta.statistics import Statistics
@@ -67,15 +71,21 @@ class SeedNames:
         files = _files(self)
         limit, offset = _number("limit", limit, MOST), _number("offset", offset, DEEPEST)
         prefix = "" if prefix is None else keys.check_text("prefix", prefix, 1024)
-        access.demand(files, "list", prefix)
-        rows = StorageObject.objects.live().filter(tenant_id=files.tenant_id, object_key__gte=prefix)
-        if (bound := keys.upper_bound(prefix)) is not None:
-            rows = rows.filter(object_key__lt=bound)
-        if storage_backend is not None:
-            rows = rows.filter(storage_backend=keys.check_text("storage_backend", storage_backend, 64))
-        if files.bucket_name is not None:
-            rows = rows.filter(bucket=files.the_bucket())
-        found = rows.select_related("bucket").order_by("-last_modified", "-id")[offset : offset + limit]
+        with asked(files, "s3:ListBucket", StorageAudit.RecordType.READ, prefix):
+            access.demand(files, "list", prefix)
+            rows = StorageObject.objects.live().filter(tenant_id=files.tenant_id, object_key__gte=prefix)
+            if (bound := keys.upper_bound(prefix)) is not None:
+                rows = rows.filter(object_key__lt=bound)
+            if storage_backend is not None:
+                rows = rows.filter(storage_backend=keys.check_text("storage_backend", storage_backend, 64))
+            room = None if files.bucket_name is None else files.the_bucket()
+            if room is not None:
+                rows = rows.filter(bucket=room)
+            if searching.recorded(files, room):
+                with connections[conf.DATABASE].cursor() as cursor:
+                    told = [{"object_key": prefix}]
+                    trail.write(cursor, files, "s3:ListBucket", StorageAudit.RecordType.READ, told)
+            found = list(rows.select_related("bucket").order_by("-last_modified", "-id")[offset : offset + limit])
         return [one for one in found if access.allowed(files, "list", one.object_key, bucket=one.bucket.name)]
 
     def list_versions(self, object_key: str, limit: int = 100) -> list[StorageVersion]:

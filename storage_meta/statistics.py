@@ -105,10 +105,12 @@ class Statistics:
 
 
 def statistics(files: Files) -> Statistics:
-    """The figures of one snapshot, counted now. Raises NoSuchBucket, AccessDenied."""
+    """The figures of one snapshot, counted now. Raises NoSuchBucket, and AccessDenied where policies refuse any key: a sum
+    tells of it too.
+    """
     with trail.asked(files, "s3:ListBucket", StorageAudit.RecordType.READ):
+        access.demand(files, "list", whole=True)
         room = None if files.bucket_name is None else files.the_bucket()
-        access.demand(files, "list")
         since = now() - RECENT
         asked: dict[str, Any] = {
             "tenant": files.tenant_id,
@@ -142,7 +144,7 @@ def of_buckets(tenant_id: UUID | None = None) -> dict[UUID, tuple[int, int]]:
 
 
 def count(files: Files, query: str | None, cap: int = 10_000) -> Count:
-    """Live objects that hold the words, None: all, counted up to cap (1 to 1,000,000). Policies are asked for the whole bucket.
+    """Live objects that hold the words, None: all, counted up to cap (1 to 1,000,000). Policies have to allow every key.
 
     Raises InvalidArgument, NoSuchBucket, AccessDenied.
     """
@@ -150,8 +152,8 @@ def count(files: Files, query: str | None, cap: int = 10_000) -> Count:
         if isinstance(cap, bool) or not isinstance(cap, int) or not 1 <= cap <= MOST:
             raise InvalidArgument(message=f"cap is {cap!r:.40}. Use a whole number from 1 to {MOST:,}.")
         words = None if query is None else queries.parse(query)
+        access.demand(files, "list", whole=True)
         room = None if files.bucket_name is None else files.the_bucket()
-        access.demand(files, "list")
         if words is not None and not searching.can_be_found(words):
             return Count(0, capped=False)
         asked: list[Any] = [files.tenant_id, room and room.pk, None if words is None else Jsonb(words.as_json()), cap]

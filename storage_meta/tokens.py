@@ -1,12 +1,15 @@
-"""Signed places in a list: where the next page begins, bound to the question that the first was an answer to."""
+"""Sealed places in a list: where the next page begins, bound to the question that the first was an answer to."""
 
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import urlsafe_b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from django.core import signing
+from cryptography.fernet import Fernet, InvalidToken
+from django.utils.crypto import salted_hmac
 
 from storage_meta.errors import InvalidArgument
 
@@ -19,21 +22,29 @@ SALT = "storage_meta.page"
 def make(files: Files, operation: str, last: Any, **question: Any) -> str:
     """last: JSON, the last entry. question: what must be asked again alike (prefix, delimiter, filters, order).
 
-    A token carries no rights: it says where to go on, and whoever may not list there sees nothing with it either. Anybody
-    who holds it can read the entry in it.
+    A token carries no rights: it says where to go on, and whoever may not list there sees nothing with it either. Nobody
+    reads the entry in it, which may be one that the policies do not let be listed.
     """
-    return signing.dumps([_digest(files, operation, question), last], salt=SALT, compress=True)
+    text = json.dumps([_digest(files, operation, question), last], ensure_ascii=False, separators=(",", ":"))
+    return _sealer().encrypt(zlib.compress(text.encode())).decode()
 
 
 def read(files: Files, operation: str, token: str, **question: Any) -> Any:
-    """The `last` of a token. Raises InvalidArgument for a bad signature or another question."""
+    """The `last` of a token. Raises InvalidArgument for one that is not ours, or of another question."""
+    if not isinstance(token, str) or not token.isascii():
+        raise _refused()
     try:
-        digest, last = signing.loads(token, salt=SALT)
-    except (signing.BadSignature, UnicodeEncodeError, TypeError, AttributeError):  # the last two: no text at all
+        digest, last = json.loads(zlib.decompress(_sealer().decrypt(token)))
+    except InvalidToken:
         raise _refused() from None
     if digest != _digest(files, operation, question):
         raise _refused()
     return last
+
+
+def _sealer() -> Fernet:
+    """By a key that is derived from SECRET_KEY: tokens live for minutes, so none is kept for those of a key before."""
+    return Fernet(urlsafe_b64encode(salted_hmac(SALT, "seal", algorithm="sha256").digest()))
 
 
 def _refused() -> InvalidArgument:

@@ -289,8 +289,8 @@ def cleanup(files: Files, days: int = 365, dry_run: bool = False) -> int:
             raise InvalidArgument(message="dry_run is true or false.")
         if current_scope() not in (None, files.tenant_id):  # what follows is done by the owner of the tables
             raise AccessDenied("This is the scope of another tenant. Clean up its own log, or leave the scope.")
+        access.demand(files, "delete", whole=True)
         bucket = None if files.bucket_name is None else files.the_bucket().name
-        access.demand(files, "delete")
         done = cleaning.clean(
             now(), days=days, tenant_id=files.tenant_id, bucket=bucket, dry_run=dry_run, by=who(files)
         )

@@ -59,9 +59,9 @@ def put(
         said = Said.checked(size=size, etag=etag, **content)
         conditions = Conditions.checked(if_none_match, if_match)
         _check_body(body, size, etag, part_size)
+        access.demand(files, "write", key)
         seen = look(files, key)
         bucket = seen.bucket
-        access.demand(files, "write", key)
         announced = said.size if body is None else _announced(body)
         over = seen.demand_quota(announced)
         conditions.demand(key, seen.live_etag)
@@ -142,9 +142,9 @@ def copy(
         check_key(new_key)
         said_metadata = None if metadata is None else check_metadata(metadata)
         source = lookups.allowed_to_read(files, key, version_id)
+        access.demand(target_files, "write", new_key)
         seen = look(target_files, new_key)
         target = seen.bucket
-        access.demand(target_files, "write", new_key)
         _, version = lookups.find(files, source, key, version_id)
         over = seen.demand_quota(version.size)
         with versions.change() as cursor:
@@ -179,8 +179,8 @@ def restore(files: Files, key: str, version_id: str | None) -> PutResult:
         check_key(key)
         if version_id is not None:
             lookups.check_version_id(version_id)
-        seen = look(files, key)
         access.demand(files, "write", key)
+        seen = look(files, key)
         if version_id is None:
             return _uncovered(files, seen.bucket, key)
         return _again(files, seen, key, version_id)
