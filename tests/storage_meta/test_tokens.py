@@ -57,7 +57,7 @@ def test_a_token_of_another_question_is_refused():
         lambda text: "", lambda text: text[:-1], lambda text: text + "x", lambda text: text[1:],
         lambda text: "x" + text[1:], lambda text: text.swapcase(), lambda text: "日本:語:x", lambda text: "\udcff:x:y",
         lambda text: "\x00", lambda text: ":" * 50, lambda text: 7, lambda text: None, lambda text: b"a:b:c",
-        lambda text: ["a"], lambda text: signing.dumps(["", "key"]), lambda text: text.replace(":", ""),
+        lambda text: ["a"], lambda text: signing.dumps(["", "key"]), lambda text: text[:20] + text[24:],
     ],
 )  # fmt: skip
 def test_a_damaged_token_is_refused(damage):
