@@ -93,7 +93,7 @@ class StorageHookAdmin(TenantScopedAdmin, WritableModelAdmin):
         confirmed_action(
             "Disable",
             permission="change",
-            command="",
+            command="storage_hook disable",
             past="disabled",
             explain="Changes make no events for these hooks, and what waits is not sent, until they are enabled.",
             perform=_disable,
@@ -102,7 +102,7 @@ class StorageHookAdmin(TenantScopedAdmin, WritableModelAdmin):
         confirmed_action(
             "Enable",
             permission="change",
-            command="",
+            command="storage_hook enable",
             past="enabled",
             explain="Changes make events for these hooks again, and what waited is sent.",
             perform=_enable,
@@ -111,7 +111,7 @@ class StorageHookAdmin(TenantScopedAdmin, WritableModelAdmin):
         confirmed_action(
             "Delete",
             permission="remove",
-            command="",
+            command="storage_hook remove",
             past="deleted",
             explain="These hooks end, with their events and the log of their deliveries. What waits is not sent.",
             perform=_remove,
