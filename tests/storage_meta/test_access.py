@@ -131,6 +131,7 @@ TOLD = {"hook_name": "elsewhere", "event_type": "s3:ObjectCreated:Put", "object_
 
 
 def test_the_log_of_hooks_is_written_by_whom_policies_let_write_the_key(acme, acme_allows):
+    BucketFactory(tenant=acme, name="docs")
     files = acme_allows([("s3://docs/a", "write")])
 
     assert files.log_hook_execution(**TOLD).object_key == "a"
@@ -142,8 +143,9 @@ def test_the_log_of_hooks_is_written_by_whom_policies_let_write_the_key(acme, ac
         files.get_hook_statistics()
 
 
-def test_the_log_of_hooks_is_summed_up_for_whom_policies_let_list(acme_allows):
-    files = acme_allows([("s3://docs/*", "list")])
+def test_the_log_of_hooks_is_summed_up_for_whom_policies_let_list(acme, acme_allows):
+    BucketFactory(tenant=acme, name="docs")
+    files = acme_allows([("s3://docs/**", "list")])
 
     assert files.get_hook_statistics() == []
     with pytest.raises(AccessDenied):
