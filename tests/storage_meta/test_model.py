@@ -332,8 +332,8 @@ class Machine(RuleBasedStateMachine):
 
 def test_whatever_is_done_to_keys_they_hold_what_a_plain_model_says():
     found = settings(
-        max_examples=15,
-        stateful_step_count=25,
+        max_examples=6,
+        stateful_step_count=20,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         derandomize=True,
@@ -346,6 +346,6 @@ def test_long_series_of_changes_agree_with_the_model_too():
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
