@@ -32,7 +32,9 @@ def fill(bucket, count, form="reports/%s/%s.txt", groups=100, *, markers=False):
     asked = {"bucket": str(bucket.pk), "tenant": str(bucket.tenant_id), "count": count, "form": form, "groups": groups}
     with connection.cursor() as cursor:
         cursor.execute(_HEADS.replace("{name}", name), {**asked, "markers": markers})
+        analyze()  # else what follows is planned for empty tables, and reads the tenant's rows for each one
         cursor.execute(_VERSIONS, asked)
+        analyze()  # for the foreign keys
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
