@@ -189,14 +189,16 @@ BEGIN
     || CASE WHEN id_low IS NULL THEN '' ELSE format(' AND r.id >= %L AND r.id < %L', id_low, id_high) END);
 END $$;
 
--- Rows that are not sealed yet, and those that never would be: of transactions that have not begun.
+-- Rows that are not sealed yet, and those that never would be: of transactions that have not begun. The reader's own has: a snapshot
+-- ends at the last transaction that has ended, so where nobody wrote since, what this one has written itself lies above it.
 CREATE FUNCTION cp_verify_pending(wanted text, tenant uuid, xid_high bigint)
 RETURNS TABLE (tenant_id uuid, month date, n bigint, strays uuid[]) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY EXECUTE format($query$
         SELECT r.tenant_id, date_trunc('month', r.created_at AT TIME ZONE 'UTC')::date, count(*),
-               (array_agg(r.id) FILTER (WHERE r.xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint + coalesce(
-                   (SELECT max(w.xid_offset) FROM cp_auditing_ingestwatermark w), 0)))[1:100]
+               (array_agg(r.id) FILTER (WHERE r.xid >= greatest(
+                   pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_current_xact_id_if_assigned()::text::bigint + 1
+               ) + coalesce((SELECT max(w.xid_offset) FROM cp_auditing_ingestwatermark w), 0)))[1:100]
         FROM %I r WHERE r.xid >= %s AND (%L::uuid IS NULL OR r.tenant_id = %L::uuid) GROUP BY 1, 2
     $query$, 'cp_auditing_' || wanted, xid_high, tenant, tenant);
 END $$;

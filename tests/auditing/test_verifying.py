@@ -69,6 +69,17 @@ def test_what_was_sealed_is_verified(sealed):
     assert in_sql("auditlog") == in_sql("inferencerequest") == []
 
 
+def test_what_the_reader_has_written_itself_is_no_finding(sealed):
+    with transaction.atomic():
+        for log in LOGS:
+            LOGS[log][1](tenant_id=ACME)
+
+        report = verify()
+
+        assert report.findings == []
+        assert in_sql("auditlog") == in_sql("inferencerequest") == []
+
+
 def test_an_empty_database_has_no_finding():
     assert verify() == verifying.Report()
     assert in_sql("auditlog") == []
