@@ -76,7 +76,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 @admin.register(StorageAudit)
 class StorageAuditAdmin(TenantScopedAdmin, BigTableAdmin):
     rows_are = "accesses"
-    list_display = ("at", "who", "done", "what", "where", "tenant", "measure", "from_ip")
+    list_display = ("at", "who", "done", "what", "where", "measure", "tenant")
     list_filter = (
         PeriodFilter,
         TenantFilter,
@@ -92,13 +92,13 @@ class StorageAuditAdmin(TenantScopedAdmin, BigTableAdmin):
     search_help_text = "A key, a request id or the id of an access, whole"
     fieldsets = (
         (None, {"fields": ("at", "who", "done", "error", "where", "whole_key", "version_id", "sequencer")}),
-        ("What", {"fields": ("record_type", "measure", "etag", "sent", "is_delete_marker", "more")}),
+        ("What", {"fields": ("record_type", "measure", "entity_tag", "sent", "marker", "more")}),
         ("From where", {"fields": ("tenant", "from_ip", "user_agent", "request_id")}),
         ("Record", {"fields": ("id",)}),
     )
     readonly_fields = (
-        "at", "who", "done", "error", "where", "whole_key", "version_id", "sequencer", "record_type", "measure", "etag", "sent",
-        "is_delete_marker", "more", "tenant", "from_ip", "user_agent", "request_id", "id",
+        "at", "who", "done", "error", "where", "whole_key", "version_id", "sequencer", "record_type", "measure", "entity_tag",
+        "sent", "marker", "more", "tenant", "from_ip", "user_agent", "request_id", "id",
     )  # fmt: skip
     empty_help = "Every change of what is stored is recorded here, and every read that its bucket asks for."
     every_row = "window=all"
@@ -168,6 +168,14 @@ class StorageAuditAdmin(TenantScopedAdmin, BigTableAdmin):
     def measure(self, row: StorageAudit) -> str:
         return display.NOTHING if row.size is None else size_cell(row.size)
 
+    @admin.display(description="ETag")
+    def entity_tag(self, row: StorageAudit) -> str:
+        return row.etag or display.NOTHING
+
+    @admin.display(description="Delete marker")
+    def marker(self, row: StorageAudit) -> str:
+        return "yes" if row.is_delete_marker else "no"
+
     @admin.display(description="Bytes sent")
     def sent(self, row: StorageAudit) -> str:
         return display.NOTHING if row.bytes_sent is None else size_cell(row.bytes_sent)
@@ -204,7 +212,7 @@ def short_key(key: str) -> str:
     if not key:
         return display.NOTHING
     text = visible(key)
-    shown = text if len(text) <= 48 else f"{Truncator(text).chars(20)}{text[-28:]}"
+    shown = text if len(text) <= 40 else f"{Truncator(text).chars(16)}{text[-24:]}"
     return format_html('<span class="cp-mono" title="{}">{}</span>', text, shown)
 
 

@@ -92,14 +92,17 @@ class TenantFilter(SubjectFilter):
         given = self.used_parameters.get(self.parameter_name) or ""
         if given not in found:
             one = chosen_tenant(request, [], given) if given else None
-            if one is not None:
+            if one is not None and str(one.pk) not in found:
                 self.offered.insert(0, one)
                 found = {str(one.pk): one.name, **found}
         return list(found.items())
 
     def value(self) -> str | None:
+        """An id; where a slug was typed into the address, the id of that tenant."""
         given = super().value()
-        return given or (str(self.offered[0].pk) if self.offered else None)
+        if not given:
+            return str(self.offered[0].pk) if self.offered else None
+        return next((str(tenant.pk) for tenant in self.offered if tenant.slug == given), given)
 
     def tenant(self) -> Tenant | None:
         value = self.value()
@@ -129,7 +132,7 @@ def size_text(size: int | None) -> str:
 
 
 def size_cell(size: int | None) -> SafeString:
-    title = "" if size is None else f"{size:,} bytes"
+    title = "" if size is None else f"{size:,} byte{'' if size == 1 else 's'}"
     return format_html('<span class="cp-num" title="{}">{}</span>', title, size_text(size))
 
 

@@ -214,7 +214,7 @@ def _version(row: StorageVersion, asked: Asked, readable: bool) -> Entry:
         row.object.get_absolute_url(),
         folder=False,
         size=display.NOTHING if row.is_delete_marker else size_cell(row.size),
-        type=f"version {row.seq}",
+        type=f"{row.seq:,}",
         at=display.instant(row.created_at),
         download=f"{download}?version={row.seq}" if readable and not row.is_delete_marker else "",
         note=note,

@@ -70,11 +70,15 @@ def _what_ends(rows: Sequence[Bucket]) -> list[tuple[str, str]]:
         of = {"tenant_id": bucket.tenant_id, "bucket_id": bucket.pk}
         heads = StorageObject.objects.filter(**of)
         held = [
-            (heads.live()[:CAP].count(), "live objects"),
-            (heads.filter(is_delete_marker=True)[:CAP].count(), "deleted keys with their old versions"),
-            (StorageHook.objects.filter(**of)[:CAP].count(), "hooks of it alone"),
+            (heads.live()[:CAP].count(), "live object", "live objects"),
+            (
+                heads.filter(is_delete_marker=True)[:CAP].count(),
+                "deleted key with its old versions",
+                "deleted keys with their old versions",
+            ),
+            (StorageHook.objects.filter(**of)[:CAP].count(), "hook of it alone", "hooks of it alone"),
         ]
-        inside = ", ".join(f"{n:,}{'+' if n == CAP else ''} {what}" for n, what in held if n)
+        inside = ", ".join(f"{n:,}{'+' if n == CAP else ''} {one if n == 1 else many}" for n, one, many in held if n)
         end = "It is empty, and its rules end; its rows of the access log stay."
         told.append((bucket.name, f"{inside}: it cannot go before they do." if inside else end))
     return told

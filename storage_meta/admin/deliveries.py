@@ -256,7 +256,7 @@ class HookExecutionAdmin(DeliveryAdmin):
     def took(self, row: HookExecution) -> str:
         return display.number(round(row.execution_time.total_seconds() * 1000), "ms")
 
-    @admin.display(description="Event")
+    @admin.display(description="Id of the event")
     def event_link(self, row: HookExecution) -> str:
         if row.event_id is None:
             return "logged by a caller"

@@ -94,6 +94,9 @@ def page(modeladmin: Any, request: HttpRequest, row: StorageObject) -> HttpRespo
 def facts(row: StorageObject | StorageVersion) -> list[tuple[str, str]]:
     """What is known of the content of a head or a version, without tags and metadata."""
     version = row.current_version if isinstance(row, StorageObject) else row
+    if row.is_delete_marker:  # it has no content of which anything could be said
+        told = [("Version", version.version_id), ("Deleted by", version.created_by), ("Comment", version.comment)]
+        return [(name, text) for name, text in told if text]
     told = [
         ("Size", f"{size_text(row.size)}{f' ({row.size:,} bytes)' if row.size >= 1024 else ''}"),
         ("Type", row.content_type),
@@ -159,7 +162,7 @@ def _trail(row: StorageObject) -> list[dict[str, Any]]:
             "at": display.instant(each.created_at),
             "who": accesses.actor(each),
             "done": accesses.action(each),
-            "version": each.version_id[-8:],
+            "version": f"…{each.version_id[-8:]}" if len(each.version_id) > 8 else each.version_id,
             "url": reverse("admin:cp_storage_meta_storageaudit_change", args=[each.pk]),
         }
         for each in found.order_by("-id")[:LATEST]

@@ -15,6 +15,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 
 from auditing.admin.filters import period
 from auditing.context import audit_context
@@ -264,13 +265,8 @@ class StorageObjectAdmin(TenantScopedAdmin, BigTableAdmin):
     def tagged(self, row: StorageObject) -> str:
         if not row.tags:
             return display.NOTHING
-        shown = list(row.tags.items())[:2]
-        return format_html(
-            '<span title="{}">{}{}</span>',
-            ", ".join(f"{name}={value}" for name, value in row.tags.items()),
-            format_html_join(", ", "{}={}", shown),
-            " …" if len(row.tags) > 2 else "",
-        )
+        told = ", ".join(f"{name}={value}" for name, value in row.tags.items())
+        return format_html('<span title="{}">{}</span>', told, Truncator(told).chars(28))
 
     @admin.display(description="Changed (UTC)")
     def at(self, row: StorageObject) -> str:

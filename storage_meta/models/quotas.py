@@ -42,7 +42,7 @@ class StorageQuota(models.Model):
         ]
 
     def __str__(self) -> str:
-        return str(self.tenant_id)
+        return str(self.tenant)
 
 
 class StorageUsageManager(models.Manager["StorageUsage"]):
@@ -70,4 +70,4 @@ class StorageUsage(models.Model):
         db_table_comment = "What a tenant stored when it was last counted"
 
     def __str__(self) -> str:
-        return f"{self.bytes} bytes"
+        return str(self.tenant)

@@ -154,7 +154,7 @@ def test_a_bucket_that_holds_something_stays_and_says_what(acme_docs):
     asked = delete_bucket(client, acme_docs).content.decode()
     answer = delete_bucket(client, acme_docs, cp_reason="not used")
 
-    assert "2 live objects, 1 deleted keys with their old versions, 1 hooks of it alone" in asked
+    assert "2 live objects, 1 deleted key with its old versions, 1 hook of it alone" in asked
     assert answer.status_code == 422
     assert "Delete them first" in answer.content.decode()
     assert Bucket.objects.exists()
@@ -201,6 +201,24 @@ def test_a_list_is_of_one_tenant_the_first_that_has_buckets(acme_docs, globex):
 
     assert keys(client.get(address("storageobject_changelist"))) == ["acme.txt"]
     assert keys(client.get(address("storageobject_changelist", tenant=globex.pk))) == ["globex.txt"]
+    assert keys(client.get(address("storageobject_changelist", tenant="globex"))) == ["globex.txt"]
+
+
+def test_many_tags_leave_room_for_the_columns_after_them(acme_docs):
+    StorageObjectFactory(bucket=acme_docs, tags={"list": "autumn", "a-very-long-name": "with a value that goes on"})
+
+    page = operator().get(address("storageobject_changelist")).content.decode()
+
+    assert ">list=autumn, a-very-long-na…<" in page
+    assert 'title="list=autumn, a-very-long-name=with a value that goes on"' in page
+
+
+def test_what_is_counted_or_bounded_is_called_by_its_tenant(acme):
+    for name, row in (
+        ("storageusage", StorageUsageFactory(tenant=acme)),
+        ("storagequota", StorageQuotaFactory(tenant=acme)),
+    ):
+        assert str(operator().get(address(f"{name}_change", row.pk)).context["subtitle"]) == str(acme)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def test_a_deleted_object_says_so_and_offers_to_be_restored(docs, stored):
     page = opened(stored).content.decode()
 
     assert "a delete marker is on top" in page
+    assert [word for word in ("Size", "Class", "Lies in", "Put by") if f"<dt>{word}</dt>" in page] == []
     assert ">Restore</button>" in page
     assert ">Delete</button>" not in page
 
