@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import django
@@ -17,6 +18,9 @@ from django.conf import settings
 
 OLD, NEW = b"old" * 500_000, b"new" * 1_000_000
 """Of more than one piece, so that a child is killed in the middle of them too."""
+
+
+LONG_AGO = datetime(2021, 2, 3, tzinfo=UTC)
 
 
 class Steps:
@@ -32,7 +36,8 @@ class Steps:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def statement(self, execute, sql, params, many, context):
-        words = " ".join(str(sql).split()[:6])
+        told = sql.as_string() if hasattr(sql, "as_string") else str(sql)
+        words = " ".join(told.split()[:6])
         self(f"before {words}")
         found = execute(sql, params, many, context)
         self(f"after {words}")
@@ -66,7 +71,33 @@ def remove_copied(docs, plain, key):
     docs.delete_object(key, version)
 
 
-CHANGES = {change.__name__: change for change in (put, replace, delete, remove_copied)}
+def log_up_to_five(docs, plain, key):
+    """Five rows of years ago, of which an object of `plain` tells each."""
+    from storage_meta.models import StorageAudit
+
+    for n in range(5 - StorageAudit.objects.filter(created_at__lt=LONG_AGO + timedelta(days=365)).count()):
+        plain.put_object(f"{key}/{n}")
+        docs.log_audit("s3:PutObject", object_key=f"{key}/{n}", created_at=LONG_AGO + timedelta(days=20 * n))
+
+
+def clean(docs, plain, key):
+    from storage_meta import cleaning
+
+    log_up_to_five(docs, plain, key)
+    cleaning.BATCH = 2
+    yield
+    docs.cleanup_old_audits(days=365)
+
+
+def drop(docs, plain, key):
+    from storage_meta import cleaning
+
+    log_up_to_five(docs, plain, key)
+    yield
+    cleaning.clean(datetime.now(UTC), days=365)
+
+
+CHANGES = {change.__name__: change for change in (put, replace, delete, remove_copied, clean, drop)}
 
 
 def main():

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from auditing.models import AuditLog
 from controlplane.core import ids
-from storage_meta import blobs
+from storage_meta import blobs, cleaning
 from storage_meta.errors import NoSuchKey
 from storage_meta.models import PendingBlob, StorageAudit, StorageObject, StorageVersion
 from tests.conftest import ROOT
-from tests.storage_meta.killed import NEW, OLD
+from tests.storage_meta.killed import LONG_AGO, NEW, OLD
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -129,3 +130,15 @@ def test_a_blob_that_a_copy_holds_stays_whenever_its_first_version_goes(killed_a
     nothing_is_left_after_the_grace(settings)
     copies = [content(docs, f"remove_copied/{number}/copy") for number in range(1, len(steps) + 2)]
     assert copies == [OLD] * (len(steps) + 1)
+
+
+@pytest.mark.parametrize("how", ["clean", "drop"])
+def test_a_clean_up_that_is_killed_at_any_step_has_recorded_what_went(killed_at, docs, past_months_are_removed, how):
+    steps = killed_at(how)
+
+    old = StorageAudit.objects.filter(created_at__lt=LONG_AGO + timedelta(days=365))
+    recorded = [event.details["rows"] for event in AuditLog.objects.filter(action="storage.log_cleaned")]
+    assert {step.split()[1] for step in steps} >= ({"WITH"} if how == "clean" else {"ALTER", "DROP"})
+    assert old.count() + sum(recorded) == StorageObject.objects.filter(bucket__name="plain").count()
+    cleaning.clean(ids.now(), days=365)
+    assert not old.exists()
