@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import psycopg
 import pytest
 from django.db import connection
 from psycopg import sql
@@ -7,7 +8,7 @@ from psycopg import sql
 from controlplane.core import partitions
 from controlplane.core.ids import now
 from storage_meta import cleaning
-from storage_meta.models import Bucket, StorageObject
+from storage_meta.models import Bucket, PendingBlob, StorageAudit, StorageObject
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +17,20 @@ def objects_lie_in_a_folder_of_the_test(settings, tmp_path):
     objects = {**settings.STORAGES["objects"]}
     objects["OPTIONS"] = {**objects.get("OPTIONS", {}), "location": str(tmp_path / "objects")}
     settings.STORAGES = {**settings.STORAGES, "objects": objects}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_beside_the_transaction(request):
+    """What is committed beside a test's transaction, as a refusal within another one is, outlives the test: here it goes."""
+    if request.node.get_closest_marker("django_db") is None and "db" not in request.fixturenames:
+        return
+    request.getfixturevalue("db")
+    if not (StorageAudit.objects.exists() or PendingBlob.objects.exists()):
+        return
+    with psycopg.connect(**connection.get_connection_params()) as beside:
+        beside.execute("SELECT set_config('cp.retention_before', '9000-01-01T00:00:00Z', true)")
+        beside.execute("DELETE FROM cp_storage_meta_storageaudit")
+        beside.execute("DELETE FROM cp_storage_meta_pendingblob")
 
 
 @pytest.fixture
