@@ -20,6 +20,8 @@ from tests.storage_meta.killed import LONG_AGO, NEW, OLD
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 LATER = timedelta(hours=25)
+NAMED = "killed puts"
+"""What the server calls the connections of the killed; those of this process live on."""
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def killed_at(docs, plain, settings):
                 *(settings.DATABASES["default"]["NAME"], str(docs.tenant_id), change),
             ],
             cwd=ROOT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PGAPPNAME": NAMED},
             capture_output=True,
             text=True,
         )
@@ -47,11 +49,11 @@ def killed_at(docs, plain, settings):
 
 def the_killed_are_gone():
     """Wait until the server has noticed, and undone what they had not committed."""
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    theirs = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
     with connection.cursor() as cursor:
-        cursor.execute(others)
+        cursor.execute(theirs, [NAMED])
         while cursor.fetchone()[0]:
-            cursor.execute(f"{others} AND pg_sleep(0.01) IS NOT NULL")
+            cursor.execute(f"{theirs} AND pg_sleep(0.01) IS NOT NULL", [NAMED])
 
 
 def content(files, key):
