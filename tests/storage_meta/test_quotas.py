@@ -134,4 +134,4 @@ def test_a_tenant_has_one_quota_and_one_count(acme):
     StorageUsageFactory(tenant=acme)
 
     assert StorageQuota.objects.get().tenant == acme
-    assert str(StorageUsage.objects.get()) == "0 bytes"
+    assert str(StorageUsage.objects.get()) == str(StorageQuota.objects.get()) == acme.name
