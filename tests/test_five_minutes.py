@@ -60,7 +60,7 @@ class Reader:
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         told = []
         shell = doctest.DocTest(doctest.DocTestParser().get_examples(text), self.names, "page", "page", 0, text)
-        doctest.DocTestRunner(optionflags=flags).run(shell, out=told.append, clear_globs=False)
+        doctest.DocTestRunner(verbose=False, optionflags=flags).run(shell, out=told.append, clear_globs=False)
         self.names = shell.globs
         assert not told, "".join(told)
 
