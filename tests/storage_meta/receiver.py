@@ -112,6 +112,9 @@ def speaking(talk):
     def run(opened):
         with opened, suppress(OSError):
             talk(opened)
+            opened.shutdown(socket.SHUT_WR)
+            while opened.recv(65536):  # closed before all was read, it would take the answer back
+                pass
 
     Thread(target=accept, daemon=True).start()
     try:
