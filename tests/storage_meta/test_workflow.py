@@ -19,6 +19,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from moto.server import ThreadedMotoServer
 
+from controlplane.core.ids import uuid7
 from storage_meta.models import Bucket, PendingBlob, StorageObject, StorageVersion
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,8 +43,9 @@ def at_s3(settings):
         told = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
         with mock.patch.dict(os.environ, told):
             endpoint = f"http://{host}:{port}"
-            boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="controlplane")
-            options = {"bucket_name": "controlplane", "endpoint_url": endpoint, "file_overwrite": False}
+            name = f"b{uuid7().hex}"  # of this test alone: the servers of a process share what they hold
+            boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=name)
+            options = {"bucket_name": name, "endpoint_url": endpoint, "file_overwrite": False}
             objects = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
             settings.STORAGES = {**settings.STORAGES, "objects": objects}
             yield endpoint
