@@ -79,7 +79,10 @@ def test_what_policies_call_not_canonical_is_refused(acme_allows, key):
 
 @pytest.mark.parametrize("prefix", ["", "a", "a/", "caf\u00e9/", "a b/c"])
 def test_a_prefix_is_asked_for_as_it_is(acme_allows, prefix):
-    access.demand(acme_allows([("s3://docs/*", "list")]), "list", prefix)
+    files = acme_allows([("s3://docs/*", "list")])
+
+    access.demand(files, "list", prefix)
+    assert refused(files, "list", prefix, bucket="other").decision.request["uri"] == f"s3://other/{prefix}"
 
 
 def test_another_bucket_is_asked_for_where_a_call_is_about_two(acme_allows):

@@ -95,6 +95,8 @@ def test_a_bucket_that_was_versioned_never_becomes_unversioned(bucket, versionin
 def test_a_bucket_may_be_suspended_and_enabled_again(bucket):
     for versioning in ("suspended", "enabled", "enabled"):
         Bucket.objects.filter(pk=bucket.pk).update(versioning=versioning)
+        bucket.refresh_from_db()
+        assert bucket.versioning == versioning
 
 
 def test_reads_are_recorded_in_one_of_three_ways(bucket):
