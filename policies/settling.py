@@ -21,11 +21,13 @@ from policies.errors import PolicyError
 # Each lock is in a CTE of its own, and the second one depends on all of the first: so buckets are locked by id, then the
 # reservation. Its counters never change, so they may be read before; its state is what the lock found, not what the
 # snapshot holds. A counter that was removed after its window has nothing to be given back to.
+# The constraints are held against the row of the snapshot first, and only then is the newest one fetched: so every update
+# sets all that a constraint compares, and from what the lock found.
 _LOCKED = """
 WITH known AS MATERIALIZED (
     SELECT bucket_ids FROM cp_policies_reservation WHERE tenant_id = %s AND request_id = %s
 ), l AS MATERIALIZED (
-    SELECT b.id, b.metric, b.spent FROM cp_policies_limitbucket b
+    SELECT b.id, b.metric, b.spent, b.reserved FROM cp_policies_limitbucket b
     WHERE b.id = ANY ((SELECT bucket_ids FROM known)::uuid[]) AND b.tenant_id = %s ORDER BY b.id FOR NO KEY UPDATE OF b
 ), r AS MATERIALIZED (
     SELECT r.* FROM cp_policies_reservation r
@@ -43,9 +45,9 @@ _END = (
     FROM due CROSS JOIN unnest(due.bucket_ids, due.amounts) WITH ORDINALITY AS p(id, amount, place) LEFT JOIN l ON l.id = p.id
 ), u AS (
     UPDATE cp_policies_limitbucket b
-    SET reserved = b.reserved - CASE due.state WHEN 'reserved' THEN part.amount ELSE 0 END,
-        spent = b.spent + coalesce(part.used, part.amount)
-    FROM part, due WHERE b.id = part.id
+    SET reserved = l.reserved - CASE due.state WHEN 'reserved' THEN part.amount ELSE 0 END,
+        spent = l.spent + coalesce(part.used, part.amount)
+    FROM part JOIN l USING (id), due WHERE b.id = l.id
 ), e AS (
     UPDATE cp_policies_reservation x
     SET state = %s, ended_at = %s, actuals = n.actuals, overrun = n.overrun, estimated = n.estimated
@@ -76,10 +78,11 @@ _CORRECT = (
     FROM due CROSS JOIN unnest(due.bucket_ids, due.amounts, due.actuals) WITH ORDINALITY AS p(id, amount, actual, place)
     LEFT JOIN l ON l.id = p.id
 ), u AS (
-    UPDATE cp_policies_limitbucket b SET spent = b.spent + part.used - part.actual FROM part
-    WHERE b.id = part.id AND part.used <> part.actual
+    UPDATE cp_policies_limitbucket b SET reserved = l.reserved, spent = l.spent + part.used - part.actual
+    FROM part JOIN l USING (id) WHERE b.id = l.id AND part.used <> part.actual
 ), e AS (
-    UPDATE cp_policies_reservation x SET actuals = n.actuals, overrun = n.overrun, estimated = n.estimated
+    UPDATE cp_policies_reservation x
+    SET state = due.state, ended_at = due.ended_at, actuals = n.actuals, overrun = n.overrun, estimated = n.estimated
     FROM due, (
         SELECT array_agg(coalesce(used, actual) ORDER BY place) AS actuals,
                coalesce(bool_or(used > amount), false) AS overrun, coalesce(bool_or(used IS NULL), false) AS estimated

@@ -23,7 +23,7 @@ from policies.errors import PolicyError
 from policies.models import LimitAlert, LimitBucket, Reservation
 from policies.settling import correcting
 from tests.policies.world import World
-from tests.races import together
+from tests.races import behind, together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -133,6 +133,24 @@ def test_what_eight_threads_do_at_random_leaves_the_counters_right(acme):
     assert errors == [None] * 8
     assert limits.verify() == []
     assert Reservation.objects.exclude(state="reserved").exists()
+
+
+@pytest.mark.parametrize("known", [Decimal("0.25"), Decimal(3)])
+def test_a_correction_that_began_before_the_settle_was_committed_counts_on_it(acme, other_connection, known):
+    """Its snapshot still holds the open reservation, and the counter without the charge that it lowers."""
+    acme.policy("budget", budget("30.00"))
+    tenant = acme.tenant.pk
+    hold(acme.effective(), "r1")
+
+    corrected = behind(
+        lambda: limits.settle_request(tenant, "r1", Amounts()),
+        lambda: correcting(tenant, "r1", Amounts(cost=known)).send("default"),
+        other_connection,
+    )
+
+    assert (corrected.changed, corrected.actuals) == (True, (known,))
+    assert used() == {"organization": known}
+    assert limits.verify() == []
 
 
 def test_counters_are_removed_under_the_hands_of_those_who_still_count_on_them(acme):
