@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks an export of the audit: python3 verify_export.py DIR [--anchors FILE] [--json]
+"""Checks an export of the audit: python3 verify_export.py DIR [--anchors FILE] [--jobs N] [--json]
 
 Needs Python 3.9 or newer and nothing else: no database, no network, no package. It computes the hash (leaf) of each row from
 the row itself, the root of each seal from the leaves, the hash of each seal from what the seal says, and follows the chains
@@ -16,15 +16,21 @@ import argparse
 import base64
 import csv
 import json
+import os
 import re
 import sys
+from collections import deque
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from datetime import datetime, timedelta
+from functools import lru_cache, partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple  # noqa: UP035 - Python 3.9
 
 FORMAT = 1
 SHOWN = 1000
+BATCH, MANY = 1000, 10_000  # rows that a process is given at a time; rows for which several processes are started
 ZERO = "0" * 64
 
 # The columns of a leaf in their order, by log and `schema`. s: text as it stands, t: an instant, b: yes or no, i: a whole
@@ -104,27 +110,68 @@ def json_text(value: Any) -> str:
     return _MARKED.sub(r"\1", text) if "\\u0000" in text else text
 
 
-class Leaf:
-    """Computes the leaf of rows of one log and schema."""
+class Read(NamedTuple):
+    """What is needed of a row. leaf: none where it is not sealed. wrong: its personal data are not those of pii_commit.
 
-    def __init__(self, log: str, schema: int) -> None:
+    gone: they are gone, of who did it.
+    """
+
+    seal: int | None
+    id: str
+    xid: int
+    leaf: bytes
+    wrong: bool
+    gone: str | None
+
+
+class Reader:
+    """Reads rows of one log and schema, as JSON or CSV gave them."""
+
+    def __init__(self, log: str, schema: str, jsonl: bool) -> None:
         try:
-            columns = [pair.split(":") for pair in LEAVES[log, schema].split()]
+            columns = [pair.split(":") for pair in LEAVES[log, int(schema)].split()]
         except KeyError:
             raise Unreadable(
                 f"Rows of {log} have the schema {schema}, which is newer than this program: use the one of the newer export."
             ) from None
         self.names = [name for name, _ in columns]
+        self.personal = log == "auditlog"
+        self.mark = 1 if jsonl else 0
+        read = _READ if jsonl else _READ_CSV
         # those that are no text yet: where, how
-        self.jsonl = [(place, _READ[kind]) for place, (_, kind) in enumerate(columns) if kind != "s"]
-        self.csv = [(place, _READ_CSV[kind]) for place, (_, kind) in enumerate(columns) if kind in "tb"]
+        self.conversions = [(place, read[kind]) for place, (_, kind) in enumerate(columns) if kind in read]
 
-    def of(self, row: Row, conversions: list[tuple[int, Convert]]) -> bytes:
+    def of(self, row: Row) -> Read:
+        seal, xid = row["seal"], int(row["xid"][self.mark :])
+        if seal is None:
+            return Read(None, row["id"], xid, b"", False, None)
+        wrong, gone = self.faults(row) if self.personal else (False, None)
+        return Read(int(seal[self.mark :]), row["id"], xid, self.leaf(row), wrong, gone)
+
+    def leaf(self, row: Row) -> bytes:
         values = [row[name] for name in self.names]
-        for place, convert in conversions:
+        for place, convert in self.conversions:
             if values[place] is not None:
                 values[place] = convert(values[place])
         return digest(b"\x00", values)
+
+    def faults(self, row: Row) -> tuple[bool, str | None]:
+        salt = row["pii_salt"]
+        if salt is None:
+            return False, None if row["pii_commit"] is None else row["actor_id"]
+        return digest(bytes.fromhex(salt), [row[name] for name in PERSONAL]).hex() != row["pii_commit"], None
+
+
+_reader = lru_cache(None)(Reader)
+
+
+def read_cells(log: str, row: Row) -> Read:
+    return _reader(log, row["schema"], False).of(row)
+
+
+def read_lines(log: str, lines: list[str]) -> list[Read]:
+    rows = map(_decode, lines)
+    return [_reader(log, row["schema"][1:], True).of(row) for row in rows]
 
 
 _READ: dict[str, Convert] = {
@@ -205,13 +252,27 @@ class Export:
             for line in file:
                 yield json.loads(line)
 
-    def rows(self, log: str) -> Iterator[Row]:
-        if self.manifest["rows_format"] == "jsonl":
-            with (self.folder / f"{log}.jsonl").open(encoding="utf-8", newline="\n") as file:
-                for line in file:
-                    yield _decode(line)
+    def rows(self, log: str, jobs: int) -> Iterator[Read]:
+        """The rows in their order, read by so many processes."""
+        if self.manifest["rows_format"] != "jsonl":
+            yield from map(partial(read_cells, log), self.cells(log))
+        elif jobs == 1:
+            for lines in self.batches(log):
+                yield from read_lines(log, lines)
         else:
-            yield from self.cells(log)
+            with ProcessPoolExecutor(jobs) as pool:
+                ahead: deque[Future[list[Read]]] = deque()
+                for lines in self.batches(log):
+                    ahead.append(pool.submit(read_lines, log, lines))
+                    if len(ahead) > 2 * jobs:
+                        yield from ahead.popleft().result()
+                for rows in ahead:
+                    yield from rows.result()
+
+    def batches(self, log: str) -> Iterator[list[str]]:
+        with (self.folder / f"{log}.jsonl").open(encoding="utf-8", newline="\n") as file:
+            while lines := list(islice(file, BATCH)):
+                yield lines
 
     def cells(self, log: str) -> Iterator[Row]:
         always = frozenset(ALWAYS[log].split())
@@ -333,33 +394,20 @@ def check_path(seal: Row, checkpoints: dict[str, Checkpoint], findings: Findings
 class Rows:
     """The rows of one log, read beside the leaves and seals: all three are in the same order."""
 
-    def __init__(self, export: Export, log: str, findings: Findings) -> None:
+    def __init__(self, export: Export, log: str, findings: Findings, jobs: int) -> None:
         self.export, self.log, self.findings = export, log, findings
         self.records = list(export.lines("retention.jsonl"))
         self.retired = {r["month"]: r["seq"] for r in self.records if r["kind"] == "retired" and r["log"] == log}
         self.erased = {r["subject"] for r in self.records if r["kind"] == "erased" and r["log"] in ("", log)}
-        self.source = export.rows(log)
-        self.jsonl = export.manifest["rows_format"] == "jsonl"
-        self.kinds: dict[int, Leaf] = {}
+        self.source = export.rows(log, jobs)
         self.count = self.sealed = self.sealed_below = 0
         self.row = self._next()
 
-    def _next(self) -> Row:
+    def _next(self) -> Read | None:
         row = next(self.source, None)
         if row is not None:
             self.count += 1
         return row
-
-    def _seal_of(self, row: Row) -> int | None:
-        seal = row["seal"]
-        return None if seal is None else int(seal[1:] if self.jsonl else seal)
-
-    def leaf(self, row: Row) -> bytes:
-        schema = int(row["schema"][1:] if self.jsonl else row["schema"])
-        kind = self.kinds.get(schema)
-        if kind is None:
-            kind = self.kinds[schema] = Leaf(self.log, schema)
-        return kind.of(row, kind.jsonl if self.jsonl else kind.csv)
 
     def check(self, seals: Iterable[Row]) -> None:
         """Run through seals, leaves and rows at once."""
@@ -389,34 +437,28 @@ class Rows:
     def check_row(self, seq: int, id: str, leaf: bytes) -> None:
         if not self.export.holds(id):
             return  # under the seal, but outside the window that was asked for
-        while self.row is not None and (self._seal_of(self.row) or seq + 1, self.row["id"]) < (seq, id):
-            self.stray()
+        while self.row is not None and (self.row.seal or seq + 1, self.row.id) < (seq, id):
+            self.stray(self.row)
         row = self.row
-        if row is None or self._seal_of(row) != seq or row["id"] != id:
+        if row is None or row.seal != seq or row.id != id:
             self.findings.add(
                 "row_missing", self.log, f"Row {id} is under seal {seq}, but not in the export.", seq=seq, row=id
             )
             return
         self.sealed += 1
-        if self.leaf(row) != leaf:
+        if row.leaf != leaf:
             self.findings.add("row_altered", self.log, f"Row {id} is not the one under seal {seq}.", seq=seq, row=id)
-        if self.log == "auditlog":
-            self.check_personal(row, seq)
+        if row.wrong:
+            message = f"ip, user_agent or actor_label of row {id} was changed."
+            self.findings.add("row_altered", self.log, message, seq=seq, row=id)
+        if row.gone is not None and row.gone not in self.erased:
+            message = f"Personal data of row {id} is gone, and no record says that it was erased."
+            self.findings.add("erased_without_record", self.log, message, seq=seq, row=id)
         self.row = self._next()
 
-    def check_personal(self, row: Row, seq: int) -> None:
-        salt = row["pii_salt"]
-        if salt is None:
-            if row["pii_commit"] is not None and row["actor_id"] not in self.erased:
-                message = f"Personal data of row {row['id']} is gone, and no record says that it was erased."
-                self.findings.add("erased_without_record", self.log, message, seq=seq, row=row["id"])
-        elif digest(bytes.fromhex(salt), [row[name] for name in PERSONAL]).hex() != row["pii_commit"]:
-            message = f"ip, user_agent or actor_label of row {row['id']} was changed."
-            self.findings.add("row_altered", self.log, message, seq=seq, row=row["id"])
-
-    def stray(self) -> None:
-        message = f"Row {self.row['id']} says seal {self._seal_of(self.row)}, but is not under it."
-        self.findings.add("stray_row", self.log, message, seq=self._seal_of(self.row), row=self.row["id"])
+    def stray(self, row: Read) -> None:
+        message = f"Row {row.id} says seal {row.seal}, but is not under it."
+        self.findings.add("stray_row", self.log, message, seq=row.seal, row=row.id)
         self.row = self._next()
 
     def check_root(self, seal: Row, leaves: list[bytes]) -> None:
@@ -439,20 +481,20 @@ class Rows:
     def check_rest(self) -> None:
         """Rows behind the last seal: those that are not sealed yet, and only those."""
         while self.row is not None:
-            xid = int(self.row["xid"][1:] if self.jsonl else self.row["xid"])
-            if self._seal_of(self.row) is not None:
-                self.stray()
-            elif xid < self.sealed_below:
-                message = f"Row {self.row['id']} is under no seal, although rows of its time are sealed."
-                self.findings.add("stray_row", self.log, message, row=self.row["id"])
-                self.row = self._next()
-            else:
-                self.row = self._next()
+            if self.row.seal is not None:
+                self.stray(self.row)
+                continue
+            if self.row.xid < self.sealed_below:
+                message = f"Row {self.row.id} is under no seal, although rows of its time are sealed."
+                self.findings.add("stray_row", self.log, message, row=self.row.id)
+            self.row = self._next()
 
 
-def check_log(export: Export, told: Row, checkpoints: dict[str, Checkpoint], findings: Findings) -> dict[str, Any]:
+def check_log(
+    export: Export, told: Row, checkpoints: dict[str, Checkpoint], findings: Findings, jobs: int
+) -> dict[str, Any]:
     log = told["log"]
-    rows = Rows(export, log, findings)
+    rows = Rows(export, log, findings, jobs if told["rows"] > MANY else 1)
     seals = 0
 
     def checked() -> Iterator[Row]:
@@ -502,16 +544,18 @@ def check_anchors(path: str | Path, hashes: list[str], findings: Findings) -> in
 # ---------------------------------------------------------------- the whole
 
 
-def verify(folder: str | Path, anchors: str | Path | None = None) -> dict[str, Any]:
-    """Returns what was checked, and the findings. Raises Unreadable."""
+def verify(folder: str | Path, anchors: str | Path | None = None, jobs: int = 1) -> dict[str, Any]:
+    """Returns what was checked, by so many processes, and the findings. Raises Unreadable."""
     findings = Findings()
     export = Export(folder)
     try:
         check_files(export, findings)
         checkpoints, hashes = read_checkpoints(export, findings)
-        logs = [check_log(export, told, checkpoints, findings) for told in export.manifest["logs"]]
+        logs = [check_log(export, told, checkpoints, findings, jobs) for told in export.manifest["logs"]]
         compared = check_anchors(anchors, hashes, findings) if anchors else 0
-    except (OSError, KeyError, TypeError, ValueError, IndexError, StopIteration, csv.Error, RecursionError) as error:
+    except (
+        OSError, KeyError, TypeError, ValueError, IndexError, StopIteration, csv.Error, RecursionError, BrokenExecutor,
+    ) as error:  # fmt: skip
         if not findings.count:
             raise Unreadable(f"The export cannot be read: {type(error).__name__}: {error}.") from None
         findings.add("unreadable", "", f"What follows cannot be read: {type(error).__name__}: {error}.")
@@ -552,11 +596,14 @@ def main(arguments: list[str] | None = None) -> int:
         "folder", nargs="?", default=Path(__file__).resolve().parent, help="the export (where this program is)"
     )
     parser.add_argument("--anchors", metavar="FILE", help="signed notes that were kept elsewhere")
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=os.cpu_count() or 1, help="processes that read rows (one for each CPU)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object, for scripts")
     given = parser.parse_args(arguments)
     csv.field_size_limit(2**30)  # set here, for an importer has limits of its own
     try:
-        report = verify(given.folder, given.anchors)
+        report = verify(given.folder, given.anchors, max(given.jobs, 1))
     except Unreadable as error:
         print(error, file=sys.stderr)
         return 2

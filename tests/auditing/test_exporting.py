@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -316,10 +317,10 @@ def unseal_row(folder):
 def forge_leaf(folder):
     """A changed row, and its leaf made anew."""
     replaced(folder / "auditlog.jsonl", b'"tests.event"', b'"tests.other"')
-    rows = verify_export.Rows(verify_export.Export(folder), "auditlog", verify_export.Findings())
+    row = next(verify_export.Export(folder).rows("auditlog", 1))
     path = folder / "auditlog.leaves"
     seq, id, _ = lines_of(path)[0].split()
-    path.write_bytes(b"".join([b"%s %s %s\n" % (seq, id, rows.leaf(rows.row).hex().encode()), *lines_of(path)[1:]]))
+    path.write_bytes(b"".join([b"%s %s %s\n" % (seq, id, row.leaf.hex().encode()), *lines_of(path)[1:]]))
 
 
 def drop_seal(folder):
@@ -380,6 +381,21 @@ def test_a_forged_export_is_found_and_the_row_or_seal_named(awkward, tmp_path, h
     assert code == 1, said
     assert expected in said
     assert "file_changed" not in said
+
+
+@transactional
+def test_several_processes_find_what_one_finds(awkward, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify_export, "BATCH", 2)
+    monkeypatch.setattr(verify_export, "MANY", 0)
+    exported(tmp_path / "whole")
+
+    for how, (forge, _) in {"nothing": (lambda _: None, ""), **FORGERIES}.items():
+        folder = shutil.copytree(tmp_path / "whole", tmp_path / how)
+        forge(folder)
+        rewrite(folder)
+        one, several = verify_export.verify(folder), verify_export.verify(folder, jobs=3)
+        assert one == several
+        assert (one["findings"] > 0) == (how != "nothing")
 
 
 @transactional
