@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import psycopg
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
 
@@ -21,10 +23,19 @@ def fetch(using: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]
     rows.
 
     Django's own cursors bind on the client, so none of their statements can be prepared. Errors are Django's database
-    errors. Counted in `connection.queries` as any other statement.
+    errors. Counted in `connection.queries` as any other statement, and seen by an `execute_wrapper`, without a cursor.
     """
     connection = connections[using]
     connection.ensure_connection()
+    if not connection.execute_wrappers:
+        return _fetch(connection, query, params)
+    execute: Callable[..., list[tuple[Any, ...]]] = lambda query, params, *_: _fetch(connection, query, params)  # noqa: E731
+    for wrapper in reversed(connection.execute_wrappers):
+        execute = partial(wrapper, execute)
+    return execute(query, params, False, {"connection": connection})
+
+
+def _fetch(connection: BaseDatabaseWrapper, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     raw = connection.connection
     began = time.monotonic()
     with connection.wrap_database_errors:

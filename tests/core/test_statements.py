@@ -41,6 +41,19 @@ def test_a_statement_says_what_its_rows_mean(db):
     assert none.send("default") is False
 
 
+def test_who_watches_the_statements_of_a_connection_sees_them(db):
+    seen = []
+
+    def watch(execute, query, params, many, context):
+        seen.append((query, params, many, context["connection"].alias))
+        return execute(query, params, many, context)
+
+    with connection.execute_wrapper(watch), connection.execute_wrapper(watch):
+        assert fetch("default", "SELECT %s::int", [7]) == [(7,)]
+
+    assert seen == [("SELECT %s::int", [7], False, "default")] * 2
+
+
 @pytest.mark.django_db(transaction=True)
 def test_an_error_in_one_undoes_all_and_the_connection_goes_on():
     TenantFactory(slug="acme", name="Acme")
