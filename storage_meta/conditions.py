@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.db import connections
-
 from controlplane.core.conf import conf
+from controlplane.core.statements import fetch
 from storage_meta import quotas
 from storage_meta.contents import check_etag
 from storage_meta.errors import InvalidArgument, PreconditionFailed
@@ -90,11 +89,11 @@ def look(files: Files, key: str) -> Seen:
     Raises NoSuchBucket, and InvalidArgument where the handle is for all buckets.
     """
     name = files.bucket_name
-    if isinstance(name, str) and _PLAIN.fullmatch(name):
-        with connections[conf.DATABASE].cursor() as cursor:
-            cursor.execute(_LOOK, [key, files.tenant_id, name])
-            found = cursor.fetchone()
-        if found is not None:
-            *values, etag, limited = found
-            return Seen(Bucket.from_db(conf.DATABASE, list(_COLUMNS), values), etag, limited)
+    if (
+        isinstance(name, str)
+        and _PLAIN.fullmatch(name)
+        and (found := fetch(conf.DATABASE, _LOOK, [key, files.tenant_id, name]))
+    ):
+        [(*values, etag, limited)] = found
+        return Seen(Bucket.from_db(conf.DATABASE, list(_COLUMNS), values), etag, limited)
     return Seen(files.the_bucket(), None, True)

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from auditing.context import Actor, current
 from auditing.redaction import clean, redact
 from controlplane.core.ids import uuid7_at
+from controlplane.core.statements import fetch, plain
 
 if TYPE_CHECKING:
     from storage_meta.handle import Files
@@ -67,10 +68,12 @@ def insert(
     record_type: str,
     rows: list[dict[str, Any]],
     at: datetime,
+    prepared: bool = True,
     **by: Any,
 ) -> list[UUID]:
     """Write rows of one instant, whose month takes rows: dicts of the log's columns, beside who and when. Returns their ids.
 
+    prepared: not where the month may have been made just now: a prepared statement would not see it in an open transaction.
     by: columns of who did it, where it is not the handle. Texts are cut to what their columns take, and lose secrets, but for
     keys; order is that of the rows.
     """
@@ -79,8 +82,10 @@ def insert(
     ids = sorted(uuid7_at(at) for _ in rows)
     common = [_fitting(name, value) for name, value in _common(files, action, record_type, at, by).items()]
     told = [[_fitting(name, row.get(name, _default(files, name))) for name in _ROW] for row in rows]
-    if len(rows) == 1:
+    if len(rows) == 1 and not prepared:
         cursor.execute(_INSERT_ONE, [ids[0], *told[0], *common])
+    elif len(rows) == 1:
+        fetch(cursor.db.alias, _INSERT_ONE, [ids[0], *map(_alike, told[0]), *common])
     else:
         cursor.execute(_INSERT_MANY, [*common, ids, *(list(column) for column in zip(*told, strict=True))])
     return ids
@@ -114,6 +119,11 @@ _DEFAULTS: dict[str, Any] = {
 
 def _default(files: Files, name: str) -> Any:
     return files.bucket_name if name == "bucket" else _DEFAULTS.get(name, "")
+
+
+def _alike(value: Any) -> Any:
+    """Numbers as text: see statements.plain."""
+    return plain(value) if isinstance(value, int) else value
 
 
 def _fitting(name: str, value: Any) -> Any:

@@ -33,8 +33,9 @@ else:
 CHUNK = 1024 * 1024
 """Bytes that a storage is asked for at a time."""
 
-AHEAD = 16
-"""Pieces that may wait for a storage: while one is written, the next are read and measured."""
+AHEAD, TOGETHER = 32, 8
+"""Pieces that may wait for a storage: while some are written, the next are read and measured. It is woken for several at a
+time: to be woken for each would take as long as to write it."""
 
 GRACE = timedelta(days=1)
 """After so long nobody finishes an upload: what is left of it is removed, and the put that comes yet is refused."""
@@ -199,7 +200,8 @@ class Stream(_File):
             if not self._changed.wait_for(lambda: self._left or len(self._waiting) < AHEAD, conf.STORAGE_TIMEOUT):
                 return False
             self._waiting.append(piece)
-            self._changed.notify_all()
+            if len(self._waiting) >= TOGETHER:
+                self._changed.notify_all()
             return True
 
     def end(self, *, broken: bool = False) -> None:

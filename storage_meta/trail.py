@@ -90,7 +90,7 @@ def log(files: Files, action: str, *, created_at: datetime | None = None, **fiel
         access.demand(files, "write", said.get("object_key", ""), bucket=said.get("bucket"))
         at = now() if created_at is None else _accepted(created_at)
         with connections[conf.DATABASE].cursor() as cursor:
-            [id] = insert(cursor, files, action, said.pop("record_type"), [said], at, **by)
+            [id] = insert(cursor, files, action, said.pop("record_type"), [said], at, prepared=False, **by)
     return id
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from django.db.backends.utils import CursorWrapper
 
 from controlplane.core.conf import conf
 from controlplane.core.ids import now, uuid7
+from controlplane.core.statements import fetch, plain
 from storage_meta import trail
 from storage_meta.conditions import taken
 from storage_meta.contents import Said
@@ -141,10 +143,12 @@ _TOLD = (
     "SELECT FROM cp_storage_meta_storagehook hook WHERE hook.tenant_id = %(tenant)s AND hook.enabled)"
 )
 # One statement, but for a null version that may have to make room for another: it is looked for under the lock.
-_ADD = (
+_ADD_NAMED = (
     f"WITH bucket AS ({_SETTLED}), head AS ({_HEAD}), "
     f"version AS ({_VERSION} FROM head, bucket WHERE fresh OR NOT null_version) {_TOLD} FROM head, bucket"
 )
+_NAME = re.compile(r"%\((\w+)\)s")
+_ADD, _ADD_PARAMS = _NAME.sub("%s", _ADD_NAMED), _NAME.findall(_ADD_NAMED)
 _REPLACE = f"""
     WITH gone AS (
         DELETE FROM cp_storage_meta_storageversion
@@ -210,7 +214,7 @@ def add(
         "version": uuid7(),
         "marker": marker,
         "vacant": vacant,
-        "size": said.size,
+        "size": plain(said.size),
         "content_type": said.content_type,
         "etag": said.etag,
         "checksum_sha256": said.checksum_sha256,
@@ -224,12 +228,11 @@ def add(
         "created_by": author(files),
         "retain_until": None if marker else retained_until(bucket, now()),
     }
-    cursor.execute(_ADD, given)
-    found = cursor.fetchone()
-    if found is None:
+    found = fetch(cursor.db.alias, _ADD, [given[name] for name in _ADD_PARAMS])
+    if not found:
         settle(cursor, bucket)
         raise taken(key)
-    head_id, seq, sequence, last_modified, created_at, fresh, late, null, heard = found
+    [(head_id, seq, sequence, last_modified, created_at, fresh, late, null, heard)] = found
     if null and not fresh:
         cursor.execute(_REPLACE, {**given, "head": head_id})
     if fresh and late > LATE:
@@ -246,6 +249,7 @@ def add(
         "is_delete_marker": marker,
         "last_modified": last_modified,
         "created_at": created_at,
+        "size": said.size,
         "metadata": said.metadata,
         "tags": said.tags,
     }
