@@ -6,6 +6,8 @@ BIN := .venv/bin
 # The peers of the benchmarks have an environment of their own: they are no part of the one that is worked in and audited.
 PEERS := .venv/peers
 ARGS ?=
+# Tests run in so many processes at once, each with a database of its own.
+JOBS ?= auto
 
 # An environment that was active, or another project's, is not ours.
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT UV_PYTHON PYTHONHOME PYTHONPATH
@@ -19,8 +21,8 @@ help: ## this list
 up: environment ## set up all, serve on 127.0.0.1 (PORT=…), print address and password; Ctrl-C ends it
 	@exec $(BIN)/python manage.py up
 
-test: environment ## the whole test suite (ARGS=… for pytest)
-	@exec $(BIN)/python -m pytest $(ARGS)
+test: environment ## the whole test suite (ARGS=… for pytest, JOBS=0: in one process)
+	@exec $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: environment ## format, lint, imports between apps, templates, missing migrations
 	$(BIN)/python -m ruff format --check .

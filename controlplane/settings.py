@@ -170,6 +170,7 @@ else:
                 "PORT": "",
                 "OPTIONS": {},
                 "DEVDB_DIR": str(DEVDB_DIR),
+                "DEVDB_DURABLE": env.bool("DEVDB_DURABLE", default=True),
             }
         )
     }

@@ -7,6 +7,9 @@ import os
 os.environ.setdefault("CONTROLPLANE_ENV", "test")
 os.environ.setdefault("SECRET_KEY", "tests-only-" * 6)
 os.environ.setdefault("ENCRYPTION_KEYS", "ZGV2ZWxvcG1lbnQta2V5LWZvci10aGUtdGVzdHMtMDE=")
+# A server of its own: nothing in it has to survive, so it waits for no disk.
+os.environ.setdefault("DEVDB_DIR", ".devdb-tests")
+os.environ.setdefault("DEVDB_DURABLE", "0")
 
 from controlplane.settings import *  # noqa: F403
 

@@ -23,7 +23,7 @@ class DatabaseClient(PostgresClient):
         return [str(server.client("psql")), *command[1:]], env
 
     def runshell(self, parameters: Iterable[str]) -> None:
-        server.ensure(self.connection.settings_dict["DEVDB_DIR"])
+        _ensure(self.connection.settings_dict)
         super().runshell(parameters)
 
 
@@ -40,10 +40,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         folder = str(self.settings_dict["DEVDB_DIR"])
         if folder not in self.seen:
-            server.ensure(folder)
+            _ensure(self.settings_dict)
             self.seen.add(folder)
         try:
             return super().get_new_connection(conn_params)
         except OperationalError:  # stopped or killed since
-            server.ensure(folder)
+            _ensure(self.settings_dict)
             return super().get_new_connection(conn_params)
+
+
+def _ensure(settings: dict[str, Any]) -> None:
+    server.ensure(settings["DEVDB_DIR"], durable=settings.get("DEVDB_DURABLE", True))
