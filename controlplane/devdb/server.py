@@ -78,7 +78,8 @@ class Status:
 def ensure(folder: str | Path, seconds: float = START_SECONDS, *, durable: bool = True) -> None:
     """Return when the server of this folder accepts connections, starting it (and making its data) if it does not.
 
-    durable: what is committed survives a loss of power; a server that runs already is left as it is. Raises DevdbError in one of its kinds; what was in the folder is then as it was.
+    durable: what is committed survives a loss of power; a server that runs already is left as it is. Raises DevdbError in one
+    of its kinds; what was in the folder is then as it was.
     """
     site = site_of(folder)
     if _ready(site):
