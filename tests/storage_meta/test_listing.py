@@ -122,7 +122,10 @@ def test_a_token_is_of_one_question_in_one_bucket(shelf, plain, globex):
     assert shown(shelf.list_objects_v2("a", max_keys=1, continuation_token=token)) == ["a/"]
 
 
-@pytest.mark.parametrize("token", ["", "x", "a:b:c", "\udcff:x", "\0", 7, b"x", signing.dumps(["x", ["key", "a"]])])
+@pytest.mark.parametrize(
+    "token",
+    ["", "x", "a:b:c", "\udcff:x", "\0", 7, b"x", pytest.param(signing.dumps(["x", ["key", "a"]]), id="signed")],
+)
 def test_garbage_is_no_token(shelf, token):
     with pytest.raises(InvalidArgument):
         shelf.list_objects_v2(continuation_token=token)

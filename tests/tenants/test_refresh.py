@@ -94,6 +94,7 @@ def test_who_is_deactivated_or_suspended_gets_none(ada, acme):
         (tokens.new_key("live").token, "contains_token"),
         ("x" * 201, "too_large"),
     ],
+    ids=["a refresh token in it", "a key", "too long"],
 )
 def test_a_client_that_may_not_be_written_down_is_refused(ada, client, code):
     with pytest.raises(KeyOperationError) as caught:
