@@ -63,28 +63,30 @@ CREATE TRIGGER cp_stays BEFORE UPDATE ON cp_storage_meta_storageobject FOR EACH 
           IS DISTINCT FROM ROW(NEW.id, NEW.tenant_id, NEW.bucket_id, NEW.object_key))
     EXECUTE FUNCTION cp_storage_head_stays();
 
--- Looks at what is there when the transaction ends, not at NEW: rows of it may have changed again, or be gone.
+-- Looks at what is there when the transaction ends, not at NEW: rows of it may have changed again, or be gone. Two look-ups, each
+-- by one index: a join would be planned as for a few rows where the tables have no statistics yet.
 CREATE FUNCTION cp_storage_head_points() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     asked uuid;
+    head record;
+    newest record;
 BEGIN
     IF TG_TABLE_NAME = 'cp_storage_meta_storageobject' THEN
         asked := NEW.id;
     ELSE
         asked := NEW.object_id;
     END IF;
-    IF EXISTS (
-        SELECT FROM cp_storage_meta_storageobject head
-        WHERE head.tenant_id = NEW.tenant_id AND head.id = asked
-            AND NOT EXISTS (
-                SELECT FROM cp_storage_meta_storageversion version
-                WHERE version.tenant_id = head.tenant_id AND version.id = head.current_version_id
-                    AND version.object_id = head.id AND version.bucket_id = head.bucket_id
-                    AND version.is_delete_marker = head.is_delete_marker AND version.seq < head.next_seq
-                    AND NOT EXISTS (
-                        SELECT FROM cp_storage_meta_storageversion newer
-                        WHERE newer.tenant_id = head.tenant_id AND newer.object_id = head.id AND newer.seq > version.seq))
-    ) THEN
+    SELECT o.current_version_id, o.bucket_id, o.is_delete_marker, o.next_seq INTO head
+        FROM cp_storage_meta_storageobject o WHERE o.tenant_id = NEW.tenant_id AND o.id = asked;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT v.id, v.bucket_id, v.is_delete_marker, v.seq INTO newest
+        FROM cp_storage_meta_storageversion v WHERE v.tenant_id = NEW.tenant_id AND v.object_id = asked
+        ORDER BY v.seq DESC LIMIT 1;
+    IF (head.current_version_id, head.bucket_id, head.is_delete_marker)
+        IS DISTINCT FROM (newest.id, newest.bucket_id, newest.is_delete_marker) OR newest.seq >= head.next_seq
+    THEN
         RAISE EXCEPTION 'The head of a key does not point at its newest version.'
             USING ERRCODE = '23001', CONSTRAINT = 'cp_storage_meta_storageobject_points_at_newest', TABLE = TG_TABLE_NAME,
                   HINT = 'Write head and version in one transaction, as storage_meta does.';

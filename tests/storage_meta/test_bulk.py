@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
 
+from auditing.testing import empty
 from storage_meta.errors import (
     InvalidArgument,
     InvalidMetadata,
@@ -297,3 +299,16 @@ def test_a_default_retention_holds_for_many_and_for_versions_made_elsewhere(docs
     docs.record_version("a.txt", "old", is_latest=False)
 
     assert all(version.retain_until.year > 4000 for version in versions_of("a.txt"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_first_batch_of_all_leaves_statistics_by_which_it_is_checked(docs):
+    heads, versions = StorageObject._meta.db_table, StorageVersion._meta.db_table
+    docs.put_object("one")
+    empty(heads, versions)
+
+    docs.bulk_put({"key": f"k/{n:04}"} for n in range(200))
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname, reltuples FROM pg_class WHERE relname = ANY (%s)", [[heads, versions]])
+        assert dict(cursor.fetchall()) == {heads: 200, versions: 200}
