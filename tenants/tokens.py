@@ -24,6 +24,7 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 KEY = re.compile(r"cpk_(live|test)_([0-9A-Za-z]{12})_[0-9A-Za-z]{49}", re.ASCII)
 TOKEN_SHAPED = re.compile(r"cpk_(?:live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{8}|cpr_[0-9A-Za-z]{49}", re.ASCII)
 PUBLIC = re.compile(r"cpk_(?:live|test)_[0-9A-Za-z]{12}(?=_)", re.ASCII)
+_PLACES = tuple(62**place for place in range(5, -1, -1))
 FOREIGN_LENGTH = range(20, 257)
 OURS = ("cpk_", "cpr_")
 REFRESH = re.compile(r"cpr_[0-9A-Za-z]{49}", re.ASCII)
@@ -161,4 +162,5 @@ def _digits(secret: bytes | None) -> str:
 
 
 def _crc(body: str) -> str:
-    return base62(zlib.crc32(body.encode()), 6)
+    value = zlib.crc32(body.encode())
+    return "".join([DIGITS[value // place % 62] for place in _PLACES])  # as base62 does, which is for any width

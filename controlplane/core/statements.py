@@ -27,6 +27,11 @@ def fetch(using: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]
     """
     connection = connections[using]
     connection.ensure_connection()
+    return fetch_on(connection, query, params)
+
+
+def fetch_on(connection: BaseDatabaseWrapper, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """As `fetch`, on a connection that is open already."""
     if not connection.execute_wrappers:
         return _fetch(connection, query, params)
     execute: Callable[..., list[tuple[Any, ...]]] = lambda query, params, *_: _fetch(connection, query, params)  # noqa: E731

@@ -7,6 +7,8 @@ import random
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from enum import Enum
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -16,9 +18,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
 from controlplane.core.caches.connections import NO_ANSWER, WAIT, Ask, CacheUnavailable
+from controlplane.core.caches.duties import Duties
 from controlplane.core.caches.listener import ALL, Change, Invalidation, invalidation
 from controlplane.core.conf import conf
-from controlplane.core.statements import fetch
+from controlplane.core.statements import fetch, fetch_on
 
 Key = TypeVar("Key", bound=Hashable)
 Record = TypeVar("Record")
@@ -116,7 +119,9 @@ class RecordCache(Generic[Key, Record]):
     def begin(self) -> None:
         """Begin as new: at first, and in the child of a fork, which must not touch what its parent's threads hold."""
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(conf.CACHE_MAX_LOADS)
+        self._turns: SimpleQueue[None] = SimpleQueue()  # of C: a Semaphore takes ten times as long
+        for _ in range(conf.CACHE_MAX_LOADS):
+            self._turns.put(None)
         self.generations = 0
         self._flights: dict[tuple[Key, int], Flight[Record]] = {}
         self._entries: LRUCache[Key, tuple[float, Record, frozenset[Change]]] = LRUCache(self.size)
@@ -136,12 +141,13 @@ class RecordCache(Generic[Key, Record]):
                 return entry[1]
             if instant >= entry[0]:
                 self._counts["expired"].step()
-        within = in_transaction()
+        connection = connections[conf.DATABASE]  # once: it is dear to find
+        within = _transacting(connection)
         if not within and self._is_unknown(key):
             self._counts["negative_hits"].step()
             return None
         self._counts["misses"].step()
-        record = self._committed(key, within)
+        record = self._committed(key, self.lease.ask if within else partial(_ask, connection, self.lease.duties))
         if record is None and within:  # a row of the caller's own, perhaps; nobody else may see it
             return self._load(key, on_this_thread)
         return record
@@ -208,7 +214,7 @@ class RecordCache(Generic[Key, Record]):
         ends = self._unknown.get(key)
         return ends is not None and self.clock() < min(ends, fresh_until)
 
-    def _committed(self, key: Key, within: bool) -> Record | None:
+    def _committed(self, key: Key, ask: Ask) -> Record | None:
         """What the database has committed: one load for all who ask at once, unless something was changed in between."""
         self.lease.start()
         with self._lock:
@@ -218,7 +224,7 @@ class RecordCache(Generic[Key, Record]):
             if flight is None:
                 flight = self._flights[name] = Flight()
         if leads:
-            self._fly(flight, *name, ask=self.lease.ask if within else self._ask)
+            self._fly(flight, *name, ask)
         else:
             self._counts["waits"].step()
             if not flight.wait(WAIT):
@@ -233,14 +239,16 @@ class RecordCache(Generic[Key, Record]):
 
     def _fly(self, flight: Flight[Record], key: Key, generation: int, ask: Ask) -> None:
         try:
-            if not self._turns.acquire(timeout=WAIT):
-                raise CacheUnavailable
+            try:
+                self._turns.get(timeout=WAIT)
+            except Empty:
+                raise CacheUnavailable from None
             try:
                 flight.began = self.clock()
                 flight.record = self._load(key, ask)
                 flight.error = None
             finally:
-                self._turns.release()
+                self._turns.put(None)
         except Exception as error:
             flight.error = error
         finally:
@@ -249,27 +257,6 @@ class RecordCache(Generic[Key, Record]):
                 if flight.error is None and generation == self.generations and self.clock() < self.lease.fresh_until:
                     self._keep(key, flight)
             flight.end()
-
-    def _ask(self, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Ask on this thread's connection. One that the server has closed meanwhile is replaced, and asked once more."""
-        alias: str = conf.DATABASE
-        connection = connections[alias]
-        try:
-            return self._ask_in_time(connection, query, params)
-        except NO_ANSWER:
-            if connection.connection is None or not connection.connection.closed:
-                raise
-        connection.close()
-        return self._ask_in_time(connection, query, params)
-
-    def _ask_in_time(self, connection: BaseDatabaseWrapper, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """A second thread cancels what takes longer than LOAD."""
-        connection.ensure_connection()
-        ticket = self.lease.duties.load_begins(connection.connection)
-        try:
-            return fetch(connection.alias, query, params)
-        finally:
-            self.lease.duties.load_ends(ticket)
 
     def _keep(self, key: Key, flight: Flight[Record]) -> None:
         """Under the lock."""
@@ -298,12 +285,39 @@ class RecordCache(Generic[Key, Record]):
 
 def in_transaction() -> bool:
     """Whether this thread's connection may show what is not committed, or a snapshot of the past."""
-    connection = connections[conf.DATABASE]
+    return _transacting(connections[conf.DATABASE])
+
+
+def _transacting(connection: BaseDatabaseWrapper) -> bool:
     if connection.in_atomic_block:
         return True
-    if connection.connection is None:
+    raw = connection.connection
+    if raw is None:
         return not connection.settings_dict["AUTOCOMMIT"]
-    return not connection.autocommit or connection.connection.info.transaction_status in WITHIN  # by a BEGIN of SQL
+    return not connection.autocommit or raw.pgconn.transaction_status in WITHIN  # by a BEGIN of SQL
+
+
+def _ask(connection: BaseDatabaseWrapper, duties: Duties, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Ask on this thread's connection. One that the server has closed meanwhile is replaced, and asked once more."""
+    try:
+        return _ask_in_time(connection, duties, query, params)
+    except NO_ANSWER:
+        if connection.connection is None or not connection.connection.closed:
+            raise
+    connection.close()
+    return _ask_in_time(connection, duties, query, params)
+
+
+def _ask_in_time(
+    connection: BaseDatabaseWrapper, duties: Duties, query: str, params: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """The second thread cancels what takes longer than LOAD."""
+    connection.ensure_connection()
+    ticket = duties.load_begins(connection.connection)
+    try:
+        return fetch_on(connection, query, params)
+    finally:
+        duties.load_ends(ticket)
 
 
 def on_this_thread(query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
