@@ -1,10 +1,12 @@
-"""Sums over a window in one statement: whole hours, days and months from the roll-ups, the rest from the requests."""
+"""Sums over windows in one statement: whole hours, days and months from the roll-ups, the rest from the requests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -86,23 +88,34 @@ class _Mark:
     groups: tuple[tuple[ZoneInfo | None, tuple[UUID, ...]], ...]
 
 
-def answer(cursor: CursorWrapper, ask: Ask) -> list[tuple[Any, ...]]:
-    """The rows that are asked for, out of one snapshot.
+def answers(cursor: CursorWrapper, asks: Sequence[Ask]) -> list[list[tuple[Any, ...]]]:
+    """The rows that each question asks for, all out of one snapshot; they ask for the same measures.
 
-    How far the roll-up is decides on the statement, so it is read before, and again in the statement: where it has moved in
-    between, the question is asked anew, and in the end answered from the requests alone.
+    A row: the keys, the measures, and in the one row of a question without keys the calls in flight. How far the roll-up is
+    decides on the statement, so it is read before, and again in the statement: where it has moved in between, all is asked
+    anew, and in the end answered from the requests alone.
     """
-    id_bounds(ask.start, ask.end)
-    end = max(min(ask.end, _CEILING), _FLOOR + timedelta(microseconds=1))
-    ask = replace(ask, start=min(max(ask.start, _FLOOR), end - timedelta(microseconds=1)), end=end)
+    asks = [_within(ask) for ask in asks]
     rows: list[tuple[Any, ...]] = []
     for last in (False,) * _TRIES + (True,):
-        mark = _Mark(None, True, ()) if last else _mark(cursor, ask)
-        cursor.execute(_statement(ask, mark), {"watermark": WATERMARK})
+        marks = [_Mark(None, True, ())] * len(asks) if last else _marks(cursor, asks)
+        cursor.execute(_statement(asks, marks), {"watermark": WATERMARK})
         rows = cursor.fetchall()
-        if last or rows[0][0] == mark.xid:
+        if last or rows[0][0] == marks[0].xid:
             break
-    return [row[2:] for row in rows if row[1]]
+    found: list[list[tuple[Any, ...]]] = [[] for _ in asks]
+    width = sum(len(ask.by) for ask in asks)
+    for _, n, _, *row in rows:
+        if n is not None:
+            first, keys = sum(len(ask.by) for ask in asks[:n]), len(asks[n].by)
+            found[n].append((*row[first : first + keys], *(row[width:-1] if keys else row[width:])))
+    return found
+
+
+def _within(ask: Ask) -> Ask:
+    id_bounds(ask.start, ask.end)
+    end = max(min(ask.end, _CEILING), _FLOOR + timedelta(microseconds=1))
+    return replace(ask, start=min(max(ask.start, _FLOOR), end - timedelta(microseconds=1)), end=end)
 
 
 # No request is of before or after: partitions are refused
@@ -110,41 +123,48 @@ _FLOOR = datetime(2019, 12, 1, tzinfo=UTC)
 _CEILING = datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def _mark(cursor: CursorWrapper, ask: Ask) -> _Mark:
-    cursor.execute(
-        _MARK,
-        {
-            "watermark": WATERMARK, "tenant": ask.tenant_id, "start": ask.start, "end": ask.end,
-            "high": id_bounds(ask.start, ask.end)[1], "zoned": ask.sources not in ((), ("hour",)),
-            "first": ask.start.astimezone(UTC).date() - timedelta(days=1),
-            "last": ask.end.astimezone(UTC).date() + timedelta(days=1),
-        },
-    )  # fmt: skip
-    rows = cursor.fetchall()
-    xid, booked = rows[0][:2]
-    groups: dict[ZoneInfo | None, list[UUID]] = {}
-    for n, (_, _, name, tenants) in enumerate(rows):
-        if tenants is not None:
-            groups.setdefault(_zone(name) if n < _ZONES else None, []).extend(tenants)
-    return _Mark(xid, booked, tuple((zone, tuple(ids)) for zone, ids in groups.items()))
+def _marks(cursor: CursorWrapper, asks: Sequence[Ask]) -> list[_Mark]:
+    parts = sql.SQL(" UNION ALL ").join(_mark(n, ask) for n, ask in enumerate(asks))
+    cursor.execute(_MARKS.format(parts), {"watermark": WATERMARK})
+    marks = []
+    for _, found in groupby(cursor.fetchall(), itemgetter(0)):
+        rows = list(found)
+        _, xid, booked, *_ = rows[0]
+        groups: dict[ZoneInfo | None, list[UUID]] = {}
+        for n, (*_, name, tenants) in enumerate(rows):
+            if tenants is not None:
+                groups.setdefault(_zone(name) if n < _ZONES else None, []).extend(tenants)
+        marks.append(_Mark(xid, booked, tuple((zone, tuple(ids)) for zone, ids in groups.items())))
+    return marks
+
+
+def _mark(n: int, ask: Ask) -> sql.Composed:
+    values = {
+        "n": n, "tenant": ask.tenant_id, "start": ask.start, "end": ask.end,
+        "high": id_bounds(ask.start, ask.end)[1], "zoned": ask.sources not in ((), ("hour",)),
+        "first": ask.start.astimezone(UTC).date() - timedelta(days=1),
+        "last": ask.end.astimezone(UTC).date() + timedelta(days=1),
+    }  # fmt: skip
+    return _MARK.format(**{name: sql.Literal(value) for name, value in values.items()})
 
 
 # Tenants with requests in the window that are rolled up, by zone, the zone of most tenants first; '' = they had several.
-_MARK = """
-    SELECT w.xid, w.booked, z.time_zone, z.tenants FROM (
+_MARKS = sql.SQL("SELECT * FROM ({}) marks ORDER BY n, cardinality(tenants) DESC NULLS LAST, time_zone")
+_MARK = sql.SQL("""
+    SELECT {n} AS n, w.xid, w.booked, z.time_zone, z.tenants FROM (
         SELECT (SELECT xid FROM cp_auditing_ingestwatermark WHERE name = %(watermark)s) AS xid,
-            EXISTS (SELECT FROM cp_auditing_inferencerequest WHERE (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s)
-                AND id < %(high)s AND booked_at >= %(start)s AND booked_at < %(end)s) AS booked
+            EXISTS (SELECT FROM cp_auditing_inferencerequest WHERE ({tenant}::uuid IS NULL OR tenant_id = {tenant})
+                AND id < {high} AND booked_at >= {start} AND booked_at < {end}) AS booked
     ) w LEFT JOIN (
         SELECT time_zone, array_agg(tenant_id) AS tenants FROM (
             SELECT tenant_id,
-                CASE WHEN %(zoned)s AND min(time_zone) = max(time_zone) THEN min(time_zone) ELSE '' END AS time_zone
-            FROM cp_auditing_usagezone WHERE (%(tenant)s::uuid IS NULL OR tenant_id = %(tenant)s)
-                AND last_on >= %(first)s AND first_on <= %(last)s
+                CASE WHEN {zoned} AND min(time_zone) = max(time_zone) THEN min(time_zone) ELSE '' END AS time_zone
+            FROM cp_auditing_usagezone WHERE ({tenant}::uuid IS NULL OR tenant_id = {tenant})
+                AND last_on >= {first} AND first_on <= {last}
             GROUP BY tenant_id
         ) of_tenants GROUP BY time_zone
-    ) z ON true ORDER BY cardinality(z.tenants) DESC NULLS LAST, z.time_zone
-"""
+    ) z ON true
+""")
 
 
 def _zone(name: str) -> ZoneInfo | None:
@@ -161,36 +181,51 @@ def _whole_hours(zone: ZoneInfo, start: datetime, end: datetime) -> bool:
     return all(offset is not None and not offset % timedelta(hours=1) for offset in offsets)
 
 
-def _statement(ask: Ask, mark: _Mark) -> sql.Composed:
-    """Rows of: how far the roll-up is, whether this is a row of the answer, the keys, the measures."""
-    names = [sql.Identifier(f"key_{n}") for n in range(len(ask.by))]
-    keys = sql.SQL(", ").join(names)
-    numbers = sql.SQL(", ").join(sql.SQL(str(n + 3)) for n in range(len(ask.by)))
-    group: sql.Composable = sql.SQL("")
-    order: sql.Composable = group
-    if ask.by:
-        group = sql.SQL("GROUP BY {}").format(keys)
-        requests = sql.SQL("" if _TIMES & set(ask.by) else f"{len(ask.by) + 3} DESC, ")
-        order = sql.SQL("ORDER BY {}{}").format(requests, numbers)
-    return _ANSWER.format(
-        keys=sql.SQL("").join(sql.SQL("{}, ").format(name) for name in names),
-        sums=sql.SQL(", ").join(together(name) for name in ask.measures),
-        parts=sql.SQL(" UNION ALL ").join(_parts(ask, mark)),
-        group=group,
-        order=order,
-        flying=sql.SQL("") if ask.by else _FLYING.format(*map(sql.Literal, (ask.tenant_id, ask.start, ask.end))),
-    )
+def _statement(asks: Sequence[Ask], marks: Sequence[_Mark]) -> sql.Composed:
+    """Rows of: how far the roll-up is, the question's number and the row's place in its answer, the keys of all questions, of
+    which others than its own are NULL, the measures, the calls in flight."""
+    parts = (_answer(asks, n, mark) for n, mark in enumerate(marks))
+    return _ANSWERS.format(sql.SQL(" UNION ALL ").join(parts))
 
 
-_ANSWER = sql.SQL("""
-    SELECT w.xid, answer.*{flying} FROM (SELECT (SELECT xid FROM cp_auditing_ingestwatermark WHERE name = %(watermark)s) AS xid) w
-    LEFT JOIN (SELECT true, {keys}{sums} FROM ({parts}) parts {group}) answer ON true {order}
+_ANSWERS = sql.SQL("""
+    SELECT w.xid, answers.* FROM (SELECT (SELECT xid FROM cp_auditing_ingestwatermark WHERE name = %(watermark)s) AS xid) w
+    LEFT JOIN ({}) answers ON true ORDER BY ask, place
 """)
 
 
+def _answer(asks: Sequence[Ask], number: int, mark: _Mark) -> sql.Composed:
+    ask = asks[number]
+    names = [sql.Identifier(f"key_{n}") for n in range(len(ask.by))]
+    keys: list[sql.Composable] = []
+    for n, other in enumerate(asks):
+        keys += names if n == number else [sql.SQL("NULL::" + _TYPES.get(name, "uuid")) for name in other.by]
+    group: sql.Composable = sql.SQL("")
+    order: sql.Composable = group
+    if ask.by:
+        group = sql.SQL("GROUP BY {}").format(sql.SQL(", ").join(names))
+        most = [] if _TIMES & set(ask.by) else [sql.SQL("sum(requests) DESC")]
+        order = sql.SQL("ORDER BY {}").format(sql.SQL(", ").join([*most, *names]))
+    return _ANSWER.format(
+        number=sql.Literal(number),
+        order=order,
+        keys=sql.SQL("").join(sql.SQL("{}, ").format(key) for key in keys),
+        sums=sql.SQL(", ").join(together(name) for name in ask.measures),
+        flying=sql.SQL("NULL::bigint")
+        if ask.by
+        else _FLYING.format(*map(sql.Literal, (ask.tenant_id, ask.start, ask.end))),
+        parts=sql.SQL(" UNION ALL ").join(_parts(ask, mark)),
+        group=group,
+    )
+
+
+_TYPES = {"provider": "text", "model": "text", "day": "date", "month": "date", "hour": "timestamptz"}
+_ANSWER = sql.SQL(
+    "SELECT {number} AS ask, row_number() OVER ({order}) AS place, {keys}{sums}, {flying} FROM ({parts}) parts {group}"
+)
 # Of the same snapshot: a call that ends meanwhile is in flight or finished, and never neither.
 _FLYING = sql.SQL(
-    ", (SELECT count(*) FROM cp_auditing_inflightrequest WHERE tenant_id = {} AND created_at >= {} AND created_at < {})"
+    "(SELECT count(*) FROM cp_auditing_inflightrequest WHERE tenant_id = {} AND created_at >= {} AND created_at < {})"
 )
 
 

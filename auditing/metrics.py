@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from auditing.answers import GROUPS, Ask, answer, exact_bounds
+from auditing.answers import GROUPS, Ask, answers, exact_bounds
 from auditing.errors import InvalidWindow
 from auditing.measures import LAST_BOUND_MS, MEASURES
 
@@ -69,7 +69,7 @@ def metrics(tenant_id: UUID, start: datetime, end: datetime, *, using: str) -> M
     """See InferenceRequest.objects.metrics."""
     ask = Ask(tenant_id, start, end, (), tuple(MEASURES), None)
     with connections[using].cursor() as cursor:
-        [(*row, flying)] = answer(cursor, ask)
+        [[(*row, flying)]] = answers(cursor, [ask])
         found = dict(zip(MEASURES, row, strict=True))
         if (found["latency_max_ms"] or 0) > LAST_BOUND_MS:
             bounds = exact_bounds(cursor, ask)
@@ -94,14 +94,37 @@ def _bound(histogram: Sequence[int], count: int, percent: int) -> int | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Totals that are asked for, as the arguments of InferenceRequest.objects.totals. tenant: a row, its id, None = all."""
+
+    tenant: Any
+    start: datetime
+    end: datetime
+    by: tuple[str, ...] = ("model",)
+    zone: str | None = None
+
+
 def totals(
     tenant_id: UUID | None, start: datetime, end: datetime, by: tuple[str, ...], *, zone: str | None = None, using: str
 ) -> list[Total]:
     """See InferenceRequest.objects.totals. Raises InvalidWindow for a group that there is not."""
-    unknown = [name for name in by if name not in GROUPS]
-    if unknown or not by:
-        raise InvalidWindow("unknown_group", f"Totals cannot be grouped by {unknown}: choose from {sorted(GROUPS)}.")
+    [found] = together([Wanted(tenant_id, start, end, by, zone)], using=using)
+    return found
+
+
+def together(wanted: Sequence[Wanted], *, using: str) -> list[list[Total]]:
+    """See InferenceRequest.objects.totals_together. tenant: an id or None."""
+    for one in wanted:
+        unknown = [name for name in one.by if name not in GROUPS]
+        if unknown or not one.by:
+            message = f"Totals cannot be grouped by {unknown}: choose from {sorted(GROUPS)}."
+            raise InvalidWindow("unknown_group", message)
+    asks = [Ask(one.tenant, one.start, one.end, one.by, _SUMMED, one.zone) for one in wanted]
     with connections[using].cursor() as cursor:
-        rows = answer(cursor, Ask(tenant_id, start, end, by, _SUMMED, zone))
-    n = len(by)
-    return [Total(key=tuple(row[:n]), **dict(zip(_SUMMED, row[n:], strict=True))) for row in rows]
+        found = answers(cursor, asks)
+    return [[_total(row, len(ask.by)) for row in rows] for ask, rows in zip(asks, found, strict=True)]
+
+
+def _total(row: Sequence[Any], keys: int) -> Total:
+    return Total(key=tuple(row[:keys]), **dict(zip(_SUMMED, row[keys:], strict=True)))

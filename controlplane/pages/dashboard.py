@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.utils.http import urlencode
 
 from auditing.directory import directory
-from auditing.metrics import Total
+from auditing.metrics import Total, Wanted
 from auditing.models import InferenceRequest
 from controlplane.core import charts
 from controlplane.core.ids import now
@@ -42,13 +42,17 @@ def _usage(request: HttpRequest) -> dict[str, Any]:
     zone = ZoneInfo(tenant.time_zone if tenant else "UTC")
     asked = request.GET
     span, misread = read_span(asked.get("from", ""), asked.get("to", ""), asked.get("window", "7d"), zone, now())
-    by = ("model", "hour" if span.hourly else "day")
-    found = InferenceRequest.objects.totals(tenant, span.start, span.end, by=by, zone=zone.key)
+    wanted = [
+        Wanted(tenant, span.start, span.end, ("model", "hour" if span.hourly else "day"), zone.key),
+        Wanted(tenant, *span.before(now()), ("provider",)),
+        Wanted(tenant, span.start, span.end, (_subject(tenant),)),
+    ]
+    found, before, by_subject = InferenceRequest.objects.totals_together(wanted)
     context: dict[str, Any] = {
         "subtitle": f"{span.name}, {zone.key}",
         "scope": _scope(request, tenants, tenant, span),
     }
-    context |= _figures(tenant, span, found) if found else {"empty": _empty(tenant, span)}
+    context |= _figures(tenant, span, found, before, by_subject) if found else {"empty": _empty(tenant, span)}
     misunderstood = [{"tone": "warn", "text": text} for text in (unknown, misread) if text]
     return context | {
         "notices": misunderstood + context.get("notices", []),
@@ -56,11 +60,17 @@ def _usage(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _figures(tenant: Tenant | None, span: Span, found: list[Total]) -> dict[str, Any]:
-    """found: by model and period."""
+def _subject(tenant: Tenant | None) -> str:
+    """What is told apart beside models: the apps of one tenant, or tenants."""
+    return "app" if tenant else "tenant"
+
+
+def _figures(
+    tenant: Tenant | None, span: Span, found: list[Total], before: list[Total], by_subject: list[Total]
+) -> dict[str, Any]:
+    """found: by model and period. before: of the span before."""
     by_model = largest_first(merged(found, 0))
-    previous = Sums.of(InferenceRequest.objects.totals(tenant, *span.before(now()), by=("provider",)))
-    sums = Sums.of(by_model)
+    sums, previous = Sums.of(by_model), Sums.of(before)
     series = {row.key[0]: row for row in merged(found, 1)}
     periods = span.periods()
     rows = [series.get(period) for period in periods]
@@ -77,7 +87,7 @@ def _figures(tenant: Tenant | None, span: Span, found: list[Total]) -> dict[str,
         "notices": [partly] if sums.unpriced and sums.cost else [],
         "cards": _cards(tenant, span, sums, previous, lines),
         "charts": _charts(tenant, span, periods, lines, by_model),
-        "tables": _tables(tenant, span, by_model),
+        "tables": _tables(tenant, span, by_subject, by_model),
     }
 
 
@@ -160,10 +170,8 @@ def _charts(
     ]
 
 
-def _tables(tenant: Tenant | None, span: Span, by_model: list[Total]) -> list[dict[str, Any]]:
-    """By app of one tenant, or by tenant; and by model."""
-    subject = "app" if tenant else "tenant"
-    by_subject = InferenceRequest.objects.totals(tenant, span.start, span.end, by=(subject,))
+def _tables(tenant: Tenant | None, span: Span, by_subject: list[Total], by_model: list[Total]) -> list[dict[str, Any]]:
+    subject = _subject(tenant)
     ids = [row.key[0] for row in by_subject if row.key[0]]
     named = directory().names(subject, ids)
     names = {None: "none", **{id: named.get(id, f"…{str(id)[-8:]}") for id in ids}}

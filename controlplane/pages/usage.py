@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 
 from auditing.cells import line
 from auditing.directory import directory
-from auditing.metrics import Total
+from auditing.metrics import Total, Wanted
 from auditing.models import AuditLog, InferenceRequest
 from controlplane.core import charts
 from controlplane.core.admin import readable_address
@@ -70,15 +70,14 @@ def explore(request: HttpRequest) -> HttpResponseBase:
     return TemplateResponse(request, "controlplane/usage.html", context | _answer(tenant, question))
 
 
-def _totals(tenant: Tenant | None, question: Question, by: tuple[str, ...]) -> list[Total]:
-    span = question.span
-    return InferenceRequest.objects.totals(tenant, span.start, span.end, by=by, zone=span.zone.key)
-
-
 def _answer(tenant: Tenant | None, question: Question) -> dict[str, Any]:
-    span = question.span
-    found = _totals(tenant, question, question.grouped)
-    before = InferenceRequest.objects.totals(tenant, *span.before(now()), by=question.by, zone=span.zone.key)
+    span, zone = question.span, question.span.zone.key
+    found, before = InferenceRequest.objects.totals_together(
+        [
+            Wanted(tenant, span.start, span.end, question.grouped, zone),
+            Wanted(tenant, *span.before(now()), question.by, zone),
+        ]
+    )
     rows = groups(question, found, before)
     if not rows:
         return {
@@ -263,7 +262,8 @@ def _options(found: dict[str, str], chosen: str) -> list[dict[str, Any]]:
 def _file(request: HttpRequest, tenant: Tenant | None, question: Question) -> HttpResponseBase:
     """The groups as CSV, by period too where they are few; in the audit log before the first byte."""
     span, by = question.span, question.by
-    found = by_key(in_months(question, _totals(tenant, question, question.grouped)), len(question.grouped))
+    totals = InferenceRequest.objects.totals(tenant, span.start, span.end, by=question.grouped, zone=span.zone.key)
+    found = by_key(in_months(question, totals), len(question.grouped))
     names = _names(tenant, by, list(found))
     AuditLog.objects.record(
         EXPORTED, actor=request.user, tenant=tenant,

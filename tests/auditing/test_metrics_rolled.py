@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from auditing import rollups
 from auditing.answers import Ask
 from auditing.covering import cover
+from auditing.metrics import Wanted
 from auditing.models import InferenceRequest, IngestWatermark
 from controlplane.core import partitions
 from controlplane.core.ids import now, uuid7
@@ -197,6 +198,45 @@ ROW = {
 def with_connection_of_its_own(work):
     [outcome] = together(work)
     assert not isinstance(outcome, Exception), outcome
+
+
+def test_totals_that_are_wanted_together_are_those_of_each_alone(months):
+    one, other = uuid7(), uuid7()
+    write([one, other], ["UTC", "Europe/Berlin"], [ROW, ROW | {"owner": 1, "at": BEGIN + DAY * 3, "app": APPS[1]}])
+    roll_up()
+    write([one, other], ["UTC", "Europe/Berlin"], [ROW | {"at": BEGIN + DAY, "model": "b/1", "user": APPS[2]}])
+    wanted = [
+        Wanted(one, BEGIN, BEGIN + DAY * 2, ("model", "day"), "Asia/Kolkata"),
+        Wanted(None, BEGIN, BEGIN + DAY * 90, ("tenant", "month")),
+        Wanted(one, BEGIN - DAY, BEGIN, ("provider",)),
+        Wanted(other, BEGIN + HOUR, BEGIN + DAY * 4, ("app", "api_key", "branch")),
+        Wanted(one, BEGIN, BEGIN + DAY * 2, ("hour", "user")),
+    ]
+    alone = [requests.totals(each.tenant, each.start, each.end, by=each.by, zone=each.zone) for each in wanted]
+
+    asked = statements(lambda: requests.totals_together(wanted))
+
+    assert requests.totals_together(wanted) == alone
+    assert [len(found) > 0 for found in alone] == [True, True, False, True, True]
+    assert len(asked) == 2
+
+
+def test_totals_together_agree_though_requests_are_written_and_rolled_up_in_between(months):
+    tenant = uuid7()
+
+    def meanwhile(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        with_connection_of_its_own(lambda: (write([tenant], ["UTC"], [ROW]), roll_up()))
+        return result
+
+    write([tenant], ["UTC"], [ROW, ROW])
+    roll_up()
+    wanted = [Wanted(tenant, BEGIN, BEGIN + DAY, by) for by in (("model",), ("app",), ("user",), ("day",))]
+    with connection.execute_wrapper(meanwhile):
+        found = requests.totals_together(wanted)
+
+    [counts] = {tuple(total.requests for total in each) for each in found}
+    assert counts > (2,)
 
 
 def test_what_runs_in_flight_is_there_beside_the_roll_ups(months):
