@@ -16,7 +16,7 @@ from tenants.models import Tenant
 TENANTS = 200
 HEADS, VERSIONS = "cp_storage_meta_storageobject", "cp_storage_meta_storageversion"
 LEAF = 86  # files of a folder
-RARE = "albatross"  # in one of a thousand objects, but of the largest tenant in one of 30,000
+RARE = "albatross"  # in one of a hundred objects, but of the largest tenant in one of 30,000
 
 # Four areas, folders in them, 86 files in a folder: area-a/set-00012/invoice-0001034.pdf. One word of 48 in the key, two more in
 # the metadata: 245 bytes.
@@ -109,7 +109,7 @@ def _fill(bucket: Bucket, count: int, rank: int) -> None:
         "count": count,
         "leaf": LEAF,
         "rare": f"{RARE} on the cover",
-        "one_in": 1000 if rank else 30_000,
+        "one_in": 100 if rank else 30_000,
     }
     try:
         execute("SET synchronous_commit = off")
