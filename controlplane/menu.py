@@ -94,7 +94,7 @@ MENU: tuple[Entry, ...] = (
     _list_of("Storage", "Access log", "cp_storage_meta", "storageaudit", "log"),
     _list_of("Storage", "Hooks", "cp_storage_meta", "storagehook", "branch"),
     _list_of("Storage", "Events", "cp_storage_meta", "storageevent", "inbox"),
-    _list_of("Storage", "Deliveries", "cp_storage_meta", "hookexecution", "timeline"),
+    _list_of("Storage", "Hook executions", "cp_storage_meta", "hookexecution", "timeline"),
     _list_of("System", "Worker duties", "cp_core", "workerduty", "clock"),
     Entry("System", "Caches", "controlplane:caches", "cp_core.view_process", "clock"),
     _list_of("System", "Groups", "auth", "group", "users"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
@@ -25,6 +26,9 @@ class StorageQuotaAdmin(TenantScopedAdmin, WritableModelAdmin):
     ordering = ("tenant__name", "id")
     fieldsets = ((None, {"fields": ("tenant", "max_bytes", "max_objects", "on_excess")}),)
     empty_help = "Without a quota a tenant stores as much as it likes. A quota warns of a put above it, or refuses it."
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return super().get_queryset(request).select_related("tenant")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("tenant",) if obj is not None else ()
@@ -60,8 +64,12 @@ class StorageUsageAdmin(TenantScopedAdmin):
         (None, {"fields": ("whose", "stored", "of_quota", "objects_shown", "versions_shown", "counted", "more")}),
     )
     readonly_fields = ("whose", "stored", "of_quota", "objects_shown", "versions_shown", "counted", "more")
-    empty_help = "The worker counts what every tenant stores each five minutes. Start it: manage.py run_worker."
+    rows_are = "tenants"
+    empty_help = "The worker counts what every tenant stores every five minutes. Start it: manage.py run_worker."
     has_history = False
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return super().get_queryset(request).select_related("tenant", "tenant__storage_quota")
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.overview_view)

@@ -595,7 +595,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "storage quota",
+                "verbose_name": "quota",
                 "db_table_comment": "How much a tenant may store",
             },
         ),
@@ -640,8 +640,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "storage usage",
-                "verbose_name_plural": "storage usage",
+                "verbose_name": "usage of a tenant",
+                "verbose_name_plural": "usage by tenant",
                 "db_table_comment": "What a tenant stored when it was last counted",
             },
         ),

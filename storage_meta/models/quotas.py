@@ -25,7 +25,7 @@ class StorageQuota(models.Model):
     updated_at = updated_at_field()
 
     class Meta:
-        verbose_name = "storage quota"
+        verbose_name = "quota"
         db_table_comment = "How much a tenant may store"
         constraints = [
             models.CheckConstraint(
@@ -42,7 +42,7 @@ class StorageQuota(models.Model):
         ]
 
     def __str__(self) -> str:
-        return str(self.tenant)
+        return _whose(self)
 
 
 class StorageUsageManager(models.Manager["StorageUsage"]):
@@ -65,9 +65,14 @@ class StorageUsage(models.Model):
     objects = StorageUsageManager()
 
     class Meta:
-        verbose_name = "storage usage"
-        verbose_name_plural = "storage usage"
+        verbose_name = "usage of a tenant"
+        verbose_name_plural = "usage by tenant"
         db_table_comment = "What a tenant stored when it was last counted"
 
     def __str__(self) -> str:
-        return str(self.tenant)
+        return _whose(self)
+
+
+def _whose(row: StorageQuota | StorageUsage) -> str:
+    """The tenant's name where it was read with the row, else its id: no query for a name."""
+    return str(row.tenant) if "tenant" in row._state.fields_cache else f"tenant {row.tenant_id}"

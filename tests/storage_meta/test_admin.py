@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.contrib import admin
 from django.test import RequestFactory
+from django.urls import reverse
 
 from controlplane.core.admin import ModelAdmin
+from controlplane.menu import MENU
 from storage_meta.admin.base import TenantScopedAdmin, narrowed, size_text, visible
 from storage_meta.admin.finding import SALT
 from storage_meta.models import Bucket, StorageAudit, StorageObject, StorageQuota, StorageUsage
@@ -219,6 +223,33 @@ def test_what_is_counted_or_bounded_is_called_by_its_tenant(acme):
         ("storagequota", StorageQuotaFactory(tenant=acme)),
     ):
         assert str(operator().get(address(f"{name}_change", row.pk)).context["subtitle"]) == str(acme)
+
+
+def test_a_name_is_not_asked_for_a_row_that_is_only_named(acme, django_assert_num_queries):
+    for row in (StorageUsageFactory(tenant=acme), StorageQuotaFactory(tenant=acme)):
+        alone = type(row).objects.get(pk=row.pk)
+
+        with django_assert_num_queries(0):
+            assert str(alone) == f"tenant {acme.pk}"
+
+
+@pytest.mark.parametrize("label", [entry.label for entry in MENU if entry.group == "Storage"])
+def test_a_page_is_called_as_the_menu_calls_it(db, label):
+    [entry] = [each for each in MENU if (each.group, each.label) == ("Storage", label)]
+
+    [heading] = re.findall(r"<h1[^>]*>(.*?)</h1>", operator().get(reverse(entry.url_name)).content.decode())
+
+    assert label.lower() in heading.lower()
+
+
+def test_usage_is_counted_in_tenants(acme, globex):
+    client, url = operator(), address("storageusage_changelist")
+    assert "No tenants yet." in client.get(url).content.decode()
+
+    StorageUsageFactory(tenant=acme)
+    assert "1 tenant\n" in client.get(url).content.decode()
+    StorageUsageFactory(tenant=globex)
+    assert "2 tenants\n" in client.get(url).content.decode()
 
 
 @pytest.mark.parametrize(
