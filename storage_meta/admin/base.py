@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
+from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import models
 from django.http import HttpRequest, QueryDict
 from django.utils.html import format_html
@@ -20,6 +24,14 @@ from tenants.scope import current_scope
 
 OFFERED = 50
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+MOST_BYTES = 2**63 - 1
+_TYPED_SIZE = re.compile(r"(?P<number>(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?)\s*(?P<unit>[A-Za-z]*)", re.ASCII)
+_BYTES = {"": 1} | {
+    name: base**power
+    for power, unit in enumerate(UNITS)
+    for name, base in ((unit.upper(), 1024), (unit.upper().replace("I", ""), 1000))
+}
 
 Rows = TypeVar("Rows", bound="models.QuerySet[Any]")
 
@@ -129,6 +141,52 @@ def size_text(size: int | None) -> str:
     while value >= 1023.5 and unit < len(UNITS) - 1:
         value, unit = value / 1024, unit + 1
     return f"{size:,} B" if unit == 0 else f"{value:.3g} {UNITS[unit]}"
+
+
+class NamedForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Tells beside the name that another row of the tenant has it; the constraint is of two fields, so of neither."""
+
+    def add_error(self, field: str | None, error: Any) -> None:
+        told = getattr(error, "error_dict", {})
+        general = told.pop(NON_FIELD_ERRORS, [])
+        for each in general:
+            beside = "name" if each.code == "name_taken" and "name" in self.fields else NON_FIELD_ERRORS
+            told.setdefault(beside, []).append(each)
+        super().add_error(field, error)
+
+
+class SizeField(forms.Field):
+    """A number of bytes, typed with its unit: 500 MiB, 1.5 GiB, 1073741824. MB and GB are powers of 1000, as of disks."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """In the greatest unit that says it whole, so that a form saved unchanged changes nothing."""
+        if not isinstance(value, int):
+            return value
+        unit = next(power for power in range(len(UNITS) - 1, -1, -1) if value % 1024**power == 0) if value else 0
+        return f"{value // 1024**unit} {UNITS[unit]}"
+
+    def to_python(self, value: Any) -> int | None:
+        text = str(value or "").strip()
+        if not text:
+            return None
+        found = _TYPED_SIZE.fullmatch(text) if len(text) <= 40 else None
+        unit = found["unit"].upper() if found else ""
+        if found is None or unit not in _BYTES:
+            raise forms.ValidationError(
+                f"{text[:40]!r} is no size. Write a number with its unit, as 10 GiB.", code="invalid"
+            )
+        size = Decimal(found["number"].replace(",", "")) * _BYTES[unit]
+        if size > MOST_BYTES:
+            raise forms.ValidationError(
+                "More than 8,191 PiB cannot be counted. Leave it empty for no limit.", code="size"
+            )
+        return int(size)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.to_python(data) != initial)
+        except forms.ValidationError:
+            return True
 
 
 def size_cell(size: int | None) -> SafeString:

@@ -16,15 +16,16 @@ from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin, confirmed_action
 from controlplane.core.conf import conf
 from storage_meta import buckets
-from storage_meta.admin.base import TenantScopedAdmin, handle
+from storage_meta.admin.base import NamedForm, TenantScopedAdmin, handle
 from storage_meta.models import Bucket, StorageHook, StorageObject
+from storage_meta.models.bucket import ONE_AT_LEAST
 
 TONES = {"suspended": "warn"}
 CAP = 10_000
 LIFECYCLE = ("expire_days", "noncurrent_days", "keep_versions", "default_retain_days", "audit_days")
 
 
-class BucketForm(forms.ModelForm):  # type: ignore[type-arg]
+class BucketForm(NamedForm):
     class Meta:
         help_texts = {
             "name": "3 to 63 of a-z, 0-9, dot and hyphen. It stands in every address: s3://name/key.",
@@ -46,6 +47,13 @@ class BucketForm(forms.ModelForm):  # type: ignore[type-arg]
             "default_retain_days": "New versions locked for",
             "audit_days": "Access log kept for",
         }
+        error_messages = {name: {"min_value": ONE_AT_LEAST} for name in LIFECYCLE}
+
+    def clean(self) -> dict[str, Any] | None:
+        for name in LIFECYCLE:
+            if self.cleaned_data.get(name) == 0:
+                self.add_error(name, ONE_AT_LEAST)
+        return super().clean()
 
     def clean_storage(self) -> str:
         alias: str = self.cleaned_data["storage"]
@@ -89,11 +97,19 @@ def _remove(bucket: Bucket, request: HttpRequest, reason: str) -> None:
         buckets.remove(handle(request, bucket.tenant).bucket(bucket.name))
 
 
+class ReadsFilter(admin.ChoicesFieldListFilter):
+    """Called as the column is."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "recorded reads"
+
+
 @admin.register(Bucket)
 class BucketAdmin(TenantScopedAdmin, WritableModelAdmin):
     form = BucketForm
     list_display = ("name", "tenant", "browse", "versioned", "lifecycle", "reads", "where", "changed")
-    list_filter = ("versioning", "audit_reads")
+    list_filter = ("versioning", ("audit_reads", ReadsFilter))
     search_fields = ("name__istartswith", "tenant__slug__exact")
     search_help_text = "How a name begins, or a tenant's slug"
     list_select_related = ("tenant",)

@@ -23,7 +23,7 @@ from controlplane.core import display
 from controlplane.core.admin import VERSION, WritableModelAdmin, confirmed_action, version_of
 from controlplane.core.conf import conf
 from storage_meta import outbox, signing
-from storage_meta.admin.base import TenantScopedAdmin
+from storage_meta.admin.base import NamedForm, TenantScopedAdmin
 from storage_meta.models import StorageHook
 
 
@@ -33,11 +33,12 @@ def _offered() -> list[str]:
     return ["s3:*", *sorted(groups | set(outbox.EVENT_TYPES))]
 
 
-class HookForm(forms.ModelForm):  # type: ignore[type-arg]
+class HookForm(NamedForm):
     event_types = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
         label="Told of",
-        help_text="What ends in * covers all that begins so.",
+        help_text="At least one; what ends in * covers all that begins so.",
+        required=False,  # the model says so, and says it once
     )
 
     class Meta:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
@@ -12,12 +13,35 @@ from controlplane.core import display
 from controlplane.core.admin import WritableModelAdmin
 from controlplane.core.charts import Mark, level_bar
 from storage_meta.admin import usage
-from storage_meta.admin.base import TenantScopedAdmin, own_tenant, size_cell, size_text
+from storage_meta.admin.base import SizeField, TenantScopedAdmin, own_tenant, size_cell, size_text
 from storage_meta.models import StorageQuota, StorageUsage
+
+
+class QuotaForm(forms.ModelForm):  # type: ignore[type-arg]
+    max_bytes = SizeField(
+        required=False,
+        label="Bytes at most",
+        help_text="Of all versions together, with a unit: 500 MiB, 10 GiB. Empty: no limit.",
+    )
+
+    class Meta:
+        labels = {"max_objects": "Objects at most"}
+        help_texts = {
+            "max_objects": "Live objects, over all buckets. Empty: no limit.",
+            "on_excess": "Of a put above it. Warn: it is taken, and marked. Refuse: it is not taken.",
+        }
+        error_messages = {"tenant": {"unique": "This tenant has a quota already. Change that one."}}
+
+    def clean_max_objects(self) -> int | None:
+        most: int | None = self.cleaned_data["max_objects"]
+        if most is not None and most < 0:
+            raise forms.ValidationError("A quota is 0 or more; leave it empty for no limit.", code="negative")
+        return most
 
 
 @admin.register(StorageQuota)
 class StorageQuotaAdmin(TenantScopedAdmin, WritableModelAdmin):
+    form = QuotaForm
     list_display = ("tenant", "room", "objects_shown", "on_excess", "changed")
     list_filter = ("on_excess",)
     search_fields = ("tenant__slug__exact", "tenant__name__istartswith")

@@ -12,6 +12,7 @@ from controlplane.core.fields import created_at_field, id_field, updated_at_fiel
 from tenants.models import Tenant
 
 NAME = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+ONE_AT_LEAST = "Days and versions are 1 or more; leave the field empty for never."
 
 
 class BucketQuerySet(models.QuerySet["Bucket"]):
@@ -123,7 +124,7 @@ class Bucket(models.Model):
                     )
                 ),
                 name="cp_storage_meta_bucket_a_day_at_least",
-                violation_error_message="Days and versions are 1 or more; leave the field empty for never.",
+                violation_error_message=ONE_AT_LEAST,
             ),
         ]
 

@@ -97,6 +97,7 @@ def test_a_bucket_is_made_and_changed(acme):
         ("name", "ab", "3 to 63"),
         ("storage", "nowhere", "Choose one of"),
         ("expire_days", "0", "1 or more"),
+        ("keep_versions", "-1", "1 or more"),
         ("noncurrent_days", "x", "whole number"),
         ("tenant", "nobody", "Nothing is called"),
     ],
@@ -107,7 +108,7 @@ def test_a_bucket_that_cannot_be_is_refused_with_a_sentence(acme, field, value, 
 
     answer = client.post(address("bucket_add"), form | {field: value})
 
-    assert said in answer.content.decode()
+    assert said in " ".join(answer.context["adminform"].form.errors[field])
     assert not Bucket.objects.exists()
 
 
@@ -118,7 +119,7 @@ def test_a_name_is_once_in_a_tenant(acme_docs, globex):
     refused = client.post(address("bucket_add"), form | {"tenant": "acme"})
     made = client.post(address("bucket_add"), form | {"tenant": "globex"})
 
-    assert "Another bucket of this tenant has this name." in refused.content.decode()
+    assert refused.context["adminform"].form.errors == {"name": ["Another bucket of this tenant has this name."]}
     assert made.status_code == 302
 
 
@@ -231,6 +232,64 @@ def test_a_name_is_not_asked_for_a_row_that_is_only_named(acme, django_assert_nu
 
         with django_assert_num_queries(0):
             assert str(alone) == f"tenant {acme.pk}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "bytes_"),
+    [
+        ("", None),
+        ("0", 0),
+        ("1024", 1024),
+        ("1,048,576", 1024**2),
+        ("500 MiB", 500 * 1024**2),
+        ("1.5gib", 3 * 1024**3 // 2),
+        ("10 GB", 10 * 1000**3),
+        ("9223372036854775807 b", 2**63 - 1),
+    ],
+)
+def test_a_quota_is_typed_with_its_unit(acme, typed, bytes_):
+    client = operator()
+    form = Page(client.get(address("storagequota_add"))).form()
+
+    client.post(address("storagequota_add"), form | {"tenant": "acme", "max_bytes": typed, "max_objects": "10"})
+
+    quota = StorageQuota.objects.get(tenant=acme)
+    assert (quota.max_bytes, quota.max_objects, quota.on_excess) == (bytes_, 10, "refuse")
+
+
+@pytest.mark.parametrize("stored", [0, 1, 1000, 1024, 100 * 1024**2, 2**50 + 1, 2**63 - 1])
+def test_a_quota_that_is_saved_unchanged_stays_to_the_byte(acme, stored):
+    quota = StorageQuotaFactory(tenant=acme, max_bytes=stored)
+    client, url = operator(), address("storagequota_change", quota.pk)
+
+    answer = client.post(url, Page(client.get(url)).form())
+
+    assert answer.status_code == 302
+    quota.refresh_from_db()
+    assert quota.max_bytes == stored
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "said"),
+    [
+        ("max_bytes", "much", "'much' is no size. Write a number with its unit, as 10 GiB."),
+        ("max_bytes", "-1", "'-1' is no size. Write a number with its unit, as 10 GiB."),
+        ("max_bytes", "1,5 GiB", "'1,5 GiB' is no size. Write a number with its unit, as 10 GiB."),
+        ("max_bytes", "9" * 50, f"'{'9' * 40}' is no size. Write a number with its unit, as 10 GiB."),
+        ("max_bytes", "8192 PiB", "More than 8,191 PiB cannot be counted. Leave it empty for no limit."),
+        ("max_objects", "-1", "A quota is 0 or more; leave it empty for no limit."),
+        ("tenant", "globex", "This tenant has a quota already. Change that one."),
+    ],
+)
+def test_a_quota_that_cannot_be_is_refused_beside_its_field(acme, globex, field, typed, said):
+    StorageQuotaFactory(tenant=globex)
+    client = operator()
+    form = Page(client.get(address("storagequota_add"))).form() | {"tenant": "acme"}
+
+    answer = client.post(address("storagequota_add"), form | {field: typed})
+
+    assert answer.context["adminform"].form.errors == {field: [said]}
+    assert f'value="{typed}"' in answer.content.decode()
 
 
 @pytest.mark.parametrize("label", [entry.label for entry in MENU if entry.group == "Storage"])

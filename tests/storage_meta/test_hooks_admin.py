@@ -92,7 +92,7 @@ def test_a_form_that_is_sent_twice_makes_one_hook(operator, acme):
         ({"url": "nonsense"}, "not https"),
         ({"url": ""}, "required"),
         ({"url": "https://8.8.8.8/\x00"}, "Null characters"),
-        ({"event_types": []}, "required"),
+        ({"event_types": []}, "Name 1 to 20 types"),
         ({"event_types": ["s3:Nothing"]}, "not one of the available choices"),
         ({"name": ""}, "required"),
         ({"name": "x" * 201}, "at most 200 characters"),
