@@ -257,7 +257,8 @@ def confirmed_action(
 
     permission: "change", or one of the model's own, as "revoke". command: the management command that does the same, "" if none.
     past: "suspended", for the message. explain: what will happen, one sentence. perform: called with each row, the request
-    and the reason. offered: whether a row is in the right state. preview: what stops, as (label, value) pairs.
+    and the reason. offered: whether a row is in the right state. preview: what stops, as (label, value) pairs; where every row's
+    name is a label, the names are not listed again.
     """
 
     def run(modeladmin: ModelAdmin, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponse | None:
@@ -288,13 +289,16 @@ def confirmed_action(
                 )
                 messages.success(request, f"{names}: {past}.")
                 return None
+        told = preview(rows) if preview else []
+        named = {str(row) for row in rows} <= {name for name, _ in told}
         context = {
             **modeladmin.admin_site.each_context(request),
             "title": label,
             "opts": modeladmin.opts,
             "rows": rows,
             "explain": explain,
-            "preview": preview(rows) if preview else [],
+            "preview": told,
+            "named": named,
             "error": error,
             "reason": reason or "",
             "danger": danger,

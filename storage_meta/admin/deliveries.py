@@ -158,7 +158,7 @@ class StorageEventAdmin(DeliveryAdmin):
             explain="The worker sends these at once, under the same ids. One that was dead has this one attempt more.",
             perform=_resend,
             offered=lambda event: event.state != StorageEvent.State.PENDING,
-            preview=lambda events: [(event.event_type, f"{event.object_key} to {event.hook}") for event in events],
+            preview=lambda events: [(str(event), f"to {event.hook.name} of {event.tenant}") for event in events],
         ),
     )
     empty_help = "A change that matches a hook makes an event, which is sent and stays here for 30 days."

@@ -31,10 +31,6 @@ from storage_meta.models import StorageObject
 LONGEST = 64
 
 
-def address(row: StorageObject) -> str:
-    return f"s3://{row.bucket.name}/{row.object_key}"
-
-
 def marked(pieces: Sequence[Piece]) -> SafeString:
     """Pieces of a text, those that were searched marked; all of it is escaped."""
     return format_html_join(
@@ -43,7 +39,10 @@ def marked(pieces: Sequence[Piece]) -> SafeString:
 
 
 def _told(rows: Sequence[StorageObject]) -> list[tuple[str, str]]:
-    return [(visible(address(row)), f"{row.tenant}, {size_text(row.size)}") for row in rows]
+    return [
+        (visible(row.object_key), f"in {row.bucket.name} of {row.tenant}, {size_text(_size(row))}".removesuffix(", –"))
+        for row in rows
+    ]
 
 
 Act = Callable[[Any, StorageObject, str], object]
@@ -68,6 +67,11 @@ def _verify(docs: Any, row: StorageObject, reason: str) -> None:
 
 def _live(row: StorageObject) -> bool:
     return not row.is_delete_marker
+
+
+def _size(row: StorageObject) -> int | None:
+    """None: it is deleted, and there is nothing to measure."""
+    return row.size if _live(row) else None
 
 
 def _held(row: StorageObject) -> bool:

@@ -381,8 +381,11 @@ def test_an_action_asks_for_a_reason_first(stored):
         f"{address('storageobject_changelist')}?state=any", {"action": "delete", "_selected_action": stored.pk}
     )
 
-    assert "can be restored" in answer.content.decode()
-    assert "storage_rm" in answer.content.decode()
+    page = answer.content.decode()
+    assert "can be restored" in page
+    assert "storage_rm" in page
+    assert page.count(f">{KEY}<") == 1
+    assert f"in {stored.bucket.name} of {stored.tenant}" in page
     assert not head().is_delete_marker
 
 
