@@ -166,7 +166,7 @@ class StorageAuditAdmin(TenantScopedAdmin, BigTableAdmin):
 
     @admin.display(description="Size")
     def measure(self, row: StorageAudit) -> str:
-        return display.NOTHING if row.size is None else size_cell(row.size)
+        return size_cell(row.size)
 
     @admin.display(description="ETag")
     def entity_tag(self, row: StorageAudit) -> str:
@@ -178,7 +178,7 @@ class StorageAuditAdmin(TenantScopedAdmin, BigTableAdmin):
 
     @admin.display(description="Bytes sent")
     def sent(self, row: StorageAudit) -> str:
-        return display.NOTHING if row.bytes_sent is None else size_cell(row.bytes_sent)
+        return size_cell(row.bytes_sent)
 
     @admin.display(description="IP address")
     def from_ip(self, row: StorageAudit) -> str:
@@ -212,7 +212,7 @@ def short_key(key: str) -> str:
     if not key:
         return display.NOTHING
     text = visible(key)
-    shown = text if len(text) <= 40 else f"{Truncator(text).chars(16)}{text[-24:]}"
+    shown = text if len(text) <= 36 else f"{Truncator(text).chars(14)}{text[-22:]}"
     return format_html('<span class="cp-mono" title="{}">{}</span>', text, shown)
 
 

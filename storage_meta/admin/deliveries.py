@@ -122,7 +122,7 @@ class DeliveryAdmin(TenantScopedAdmin, BigTableAdmin):
 
     @admin.display(description="Tenant")
     def of(self, row: Any) -> str:
-        return str(row.tenant.slug)
+        return str(row.tenant)
 
     @admin.display(description="Event")
     def what(self, row: Any) -> str:
@@ -194,7 +194,7 @@ class StorageEventAdmin(DeliveryAdmin):
     def leased(self, row: StorageEvent) -> str:
         return display.instant(row.leased_until)
 
-    @admin.display(description="Attempts")
+    @admin.display(description="When (UTC), and the answer")
     def attempts_shown(self, row: StorageEvent) -> str:
         tries = row.executions.order_by("attempt")[:50]
         if not tries:
@@ -220,18 +220,18 @@ class StorageEventAdmin(DeliveryAdmin):
 
 @admin.register(HookExecution)
 class HookExecutionAdmin(DeliveryAdmin):
-    list_display = ("at", "hook_name", "of", "what", "key", "outcome", "status_code", "took")
+    list_display = ("at", "to", "of", "what", "key", "outcome", "answered", "took")
     list_filter = (WindowFilter, OutcomeFilter, TenantFilter, HookNameFilter, KeyFilter)
     search_help_text = "A key or the id of an attempt, whole"
     list_select_related = ("tenant",)
     fieldsets = (
-        (None, {"fields": ("outcome", "at", "hook_name", "number", "what", "key", "event_link")}),
-        ("Answer", {"fields": ("status_code", "error_message", "took", "answer")}),
+        (None, {"fields": ("outcome", "at", "to", "number", "what", "key", "event_link")}),
+        ("Answer", {"fields": ("answered", "error_message", "took", "answer")}),
         ("What was sent", {"fields": ("body",)}),
         ("Record", {"fields": ("id", "of")}),
     )
     readonly_fields = (
-        "outcome", "at", "hook_name", "number", "what", "key", "event_link", "status_code", "error_message", "took", "answer",
+        "outcome", "at", "to", "number", "what", "key", "event_link", "answered", "error_message", "took", "answer",
         "body", "id", "of",
     )  # fmt: skip
     empty_help = "Each attempt to tell a hook of an event is a row, kept for 30 days."
@@ -243,6 +243,14 @@ class HookExecutionAdmin(DeliveryAdmin):
     @admin.display(description="Time (UTC)")
     def at(self, row: HookExecution) -> str:
         return display.instant(row.created_at)
+
+    @admin.display(description="Hook")
+    def to(self, row: HookExecution) -> str:
+        return row.hook_name
+
+    @admin.display(description="Status code")
+    def answered(self, row: HookExecution) -> str:
+        return format_html('<span class="cp-num">{}</span>', row.status_code or display.NOTHING)
 
     @admin.display(description="Outcome")
     def outcome(self, row: HookExecution) -> str:

@@ -127,7 +127,7 @@ def _line(version: StorageVersion, row: StorageObject) -> VersionLine:
     return VersionLine(
         version,
         display.instant(version.created_at),
-        display.NOTHING if marker else size_cell(version.size),
+        size_cell(None if marker else version.size),
         display.pill("delete marker", "warn") if marker else display.pill("current", "info") if current else "",
         held(version),
         current,

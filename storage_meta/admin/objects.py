@@ -251,13 +251,13 @@ class StorageObjectAdmin(TenantScopedAdmin, BigTableAdmin):
 
     @admin.display(description="Size")
     def size_shown(self, row: StorageObject) -> str:
-        return size_cell(row.size)
+        return size_cell(_size(row))
 
     @admin.display(description="Type")
     def kind(self, row: StorageObject) -> str:
         return row.content_type or display.NOTHING
 
-    @admin.display(description="Last seq")
+    @admin.display(description="Version")
     def versions(self, row: StorageObject) -> str:
         return display.number(row.next_seq - 1)
 

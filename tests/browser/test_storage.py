@@ -96,3 +96,47 @@ def test_an_object_is_deleted_and_restored_by_hand(open_page):
     page.click(".submit-row [type=submit]")
     page.goto(address)
     assert page.locator(".cp-note").count() == 0
+
+
+def test_on_a_phone_an_error_stands_over_its_field_and_a_row_that_is_read_has_air(open_page):
+    page = open_page(360, "dark")
+    page.goto(f"{STORAGE}/storagequota/add/")
+    page.fill("#id_tenant", "marlow-daughters")
+    page.fill("#id_max_bytes", "plenty")
+    page.click("[name=_save]")
+
+    error, field = (
+        page.locator(selector).bounding_box() for selector in (".field-max_bytes .errorlist", "#id_max_bytes")
+    )
+    assert error["x"] == field["x"]
+    assert error["width"] >= 0.9 * field["width"]
+
+    page.goto(f"{STORAGE}/storageusage/")
+    page.click("#result_list tbody th a")
+    close = page.locator(".closelink").bounding_box()
+    assert close["x"] >= 12
+    assert close["x"] + close["width"] <= 348
+    row, value = (page.locator(selector).bounding_box() for selector in (".field-stored", ".field-stored .readonly"))
+    above, below = value["y"] - row["y"], row["y"] + row["height"] - value["y"] - value["height"]
+    assert below >= 5
+    assert above >= below
+
+
+def test_a_type_of_event_stands_on_one_line(open_page):
+    page = open_page()
+    page.goto(f"{STORAGE}/storagehook/add/")
+
+    heights = page.eval_on_selector_all("#id_event_types label", "all => all.map(one => one.offsetHeight)")
+    assert len(set(heights)) == 1
+
+
+@pytest.mark.parametrize(
+    "path", [f"storageaudit/?q={KEY}", f"storageevent/?q={KEY}", f"hookexecution/?q={KEY}", "storageobject/", "bucket/"]
+)
+def test_no_column_of_a_list_is_cut_off_on_a_laptop(open_page, path):
+    page = open_page()
+    page.goto(f"{STORAGE}/{path}")
+
+    assert page.locator("#result_list tbody tr").count()
+    over = "list => list.scrollWidth - list.closest('.results').clientWidth"
+    assert page.locator("#result_list").evaluate(over) <= 0

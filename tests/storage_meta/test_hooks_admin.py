@@ -112,6 +112,21 @@ def test_what_no_hook_can_be_is_said_beside_its_field(operator, acme, globex, fi
     assert not StorageHook.objects.exists()
 
 
+def test_a_name_of_another_hook_is_refused_beside_it_and_a_missing_type_once(operator, hook):
+    answer = operator.post(ADD, filled(event_types=[]))
+
+    assert answer.context["adminform"].form.errors == {
+        "name": ["Another hook of this tenant has this name."],
+        "event_types": ["Name 1 to 20 types, as s3:ObjectCreated:*."],
+    }
+
+
+def test_a_page_of_a_hook_leads_back_to_it(operator, hook):
+    trail = operator.get(page_of(hook, "rotate")).content.decode().partition('class="breadcrumbs"')[2]
+
+    assert trail.index(f'href="{HOOKS}"') < trail.index(f'href="{page_of(hook)}"') < trail.index("Rotate the secret")
+
+
 def test_a_hook_is_changed_without_touching_its_secret(operator, hook):
     before = hook.secrets
     form = Page(operator.get(page_of(hook))).form()
@@ -241,6 +256,7 @@ def test_the_log_is_read_by_hook_and_outcome(operator, acme, globex):
     assert listed(hook="indexer") == 2
     assert listed(hook="indexer", outcome="failure") == 1
     assert listed(tenant=str(globex.pk)) == 1
+    assert f'<td class="field-of">{globex.name}</td>' in operator.get(LOG).content.decode()
 
 
 class Staff:
