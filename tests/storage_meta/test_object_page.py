@@ -389,6 +389,18 @@ def test_an_action_asks_for_a_reason_first(stored):
     assert not head().is_delete_marker
 
 
+def test_a_message_spells_a_key_as_it_is(stored):
+    assert f"<span>{KEY}: held.</span>" in act("hold", stored).content.decode()
+
+
+def test_what_was_deleted_has_no_size(docs, stored):
+    docs.delete_object(KEY)
+    listed = operator().get(address("storageobject_changelist", state="deleted")).content.decode()
+
+    assert '<td class="field-size_shown"><span class="cp-num" title="">–</span></td>' in listed
+    assert "0 B" not in listed
+
+
 def test_verify_reads_to_the_end_and_tells_what_it_found(stored):
     assert "SHA-256 is the one that was put" in act("verify", stored).content.decode()
 
