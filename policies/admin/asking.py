@@ -68,6 +68,11 @@ class AskedField(ReferenceField):
     def to_python(self, value: Any) -> Any:
         return super().to_python(value) if self.known else None
 
+    def _example(self) -> str:
+        if self.reference == "email":
+            return "Write the e-mail of a user of this tenant, or an id."
+        return "Write app/code, as chat/berlin, or an id." if len(self.above) > 1 else "Write its short name, or an id."
+
 
 class KeyField(AskedField):
     """A key by its prefix (`cpk_live_…`), its name, or its id."""

@@ -153,7 +153,7 @@ def test_a_user_of_another_tenant_is_nobody_here(globex, stored):
     answer = opened(stored, user=stranger.email)
 
     assert answer.context["verdicts"] == []
-    assert "Nothing is called" in answer.content.decode()
+    assert "Write the e-mail of a user of this tenant, or an id." in answer.content.decode()
 
 
 # ---------------------------------------------------------------- compare
