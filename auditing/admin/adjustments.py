@@ -52,8 +52,9 @@ class AdjustForm(forms.Form):
         max_length=200, required=False, help_text="Tells apart two adjustments of this request for the same reason."
     )
     reason = forms.CharField(
-        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept with the adjustment."
-    )
+        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept with the adjustment.",
+        error_messages={"required": "Say why: this is kept with the adjustment."},
+    )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

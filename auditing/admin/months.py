@@ -50,20 +50,19 @@ class Line:
     url: str
 
 
-class CloseForm(forms.Form):
+class ReopenForm(forms.Form):
+    reason = forms.CharField(
+        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept in the audit log.",
+        error_messages={"required": "Say why: this is kept in the audit log."},
+    )  # fmt: skip
+
+
+class CloseForm(ReopenForm):
     accept_unpriced = forms.BooleanField(
         label="Close it although requests in it have no cost", required=False,
         help_text="Their cost stays unknown in this month, and is booked in the present one once somebody prices them.",
     )  # fmt: skip
-    reason = forms.CharField(
-        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept in the audit log."
-    )
-
-
-class ReopenForm(forms.Form):
-    reason = forms.CharField(
-        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept in the audit log."
-    )
+    field_order = ("accept_unpriced", "reason")
 
 
 def page(modeladmin: Any, request: HttpRequest) -> HttpResponse:

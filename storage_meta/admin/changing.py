@@ -24,8 +24,9 @@ from storage_meta.models import StorageObject, StorageVersion
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(
-        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept in the access log."
-    )
+        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept in the access log.",
+        error_messages={"required": "Say why: this is kept in the access log."},
+    )  # fmt: skip
 
 
 class TagsForm(ReasonForm):

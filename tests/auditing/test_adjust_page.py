@@ -42,7 +42,7 @@ def test_a_request_is_adjusted_by_a_row_beside_it(adjuster, acme):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"reason": " "}, "This field is required."),
+        ({"reason": " "}, "Say why: this is kept with the adjustment."),
         ({"cost": "0"}, "This adjusts nothing."),
         ({"cost": "NaN"}, "Enter a number."),
         ({"cost": "1e400"}, "Ensure that there are no more than"),

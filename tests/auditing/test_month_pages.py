@@ -67,7 +67,9 @@ def test_a_month_is_closed_with_a_reason_and_opened_again(closer, acme):
     assert "Nothing stands in the way." in asked.content.decode()
     assert Page(asked).faults == []
 
-    assert decide(closer, CLOSE, acme, reason=" ").status_code == 422
+    unsaid = decide(closer, CLOSE, acme, reason=" ")
+    assert unsaid.status_code == 422
+    assert "Say why: this is kept in the audit log." in unsaid.content.decode()
     assert not months.closed(acme, MARCH)
     answer = decide(closer, CLOSE, acme, reason="invoiced")
 
@@ -89,7 +91,8 @@ def test_what_stands_in_the_way_is_shown_before_and_said_after(closer, acme):
 
     asked = closer.get(reverse(CLOSE), {"tenant": str(acme.pk), "month": "2026-03"})
     assert len(asked.context["in_the_way"]) == 1
-    assert "accept_unpriced" in asked.content.decode()
+    assert list(asked.context["form"].fields) == ["accept_unpriced", "reason"]
+    assert f'href="{reverse(LIST)}?tenant={acme.pk}">Months</a>' in asked.content.decode()
     refused = decide(closer, CLOSE, acme, reason="invoiced")
 
     assert refused.status_code == 422
