@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
-from auditing.covering import Piece, cover
+from auditing.covering import Piece, Read, cover, merged
 from auditing.measures import BUCKET, MEASURES, TIMED, together
 from auditing.rollups import BOOKED, DAY, HOUR, MONTH, WATERMARK
 from auditing.windows import id_bounds
@@ -234,19 +234,20 @@ def _parts(ask: Ask, mark: _Mark) -> list[sql.Composable]:
     if mark.xid is None:
         return _raw(ask, mark, ask.start, ask.end, None, sql.SQL("true"), None)
     parts = _raw(ask, mark, ask.start, ask.end, None, sql.SQL("xid >= {}").format(sql.Literal(mark.xid)), None)
-    read: dict[tuple[Piece, ZoneInfo | None], list[UUID]] = {}
+    pieces: dict[ZoneInfo | None, list[tuple[Piece, tuple[UUID, ...]]]] = {}
     for zone, members in mark.groups:
         for piece in cover(ask.start, ask.end, ask.sources_of(zone), zone or ZoneInfo("UTC")):
             local = zone if piece.source == "hour" and "day" in ask.by else None
-            read.setdefault((piece, local), []).extend(members)
+            pieces.setdefault(local, []).append((piece, members))
     everybody = sum(len(members) for _, members in mark.groups)
     below = sql.SQL("xid < {}").format(sql.Literal(mark.xid))
-    for (piece, zone), tenants in read.items():
-        among = None if len(tenants) == everybody else tenants
-        if piece.source == "raw":
-            parts += _raw(ask, mark, piece.start, piece.end, among, below, zone)
-        else:
-            parts.append(_rolled(ask, piece, among, zone))
+    for local, found in pieces.items():
+        for read in merged(found):
+            among = None if len(read.tenants) == everybody else read.tenants
+            if read.source == "raw":
+                parts += _raw(ask, mark, read.low, read.high, among, below, local)
+            else:
+                parts.append(_rolled(ask, read, among, local))
     return parts
 
 
@@ -278,21 +279,21 @@ _BOOKED = sql.SQL("booked_at >= {start} AND booked_at < {end} AND id < {high}")
 _PART = sql.SQL("(SELECT {keys}{measures} FROM {table} WHERE {where} {group})")
 
 
-def _rolled(ask: Ask, piece: Piece, among: Sequence[UUID] | None, zone: ZoneInfo | None) -> sql.Composable:
-    table = {"hour": HOUR, "day": DAY, "month": MONTH}[piece.source]
-    if piece.source == "hour":
-        low, high = lower_bound(piece.start), lower_bound(piece.end)
+def _rolled(ask: Ask, read: Read, among: Sequence[UUID] | None, zone: ZoneInfo | None) -> sql.Composable:
+    table = {"hour": HOUR, "day": DAY, "month": MONTH}[read.source]
+    if read.source == "hour":
+        low, high = lower_bound(read.low), lower_bound(read.high)
         span = sql.SQL("id >= {} AND id < {}").format(sql.Literal(low), sql.Literal(high))
     else:
         span = sql.SQL("{0} >= {1} AND {0} < {2}").format(
-            sql.Identifier(table.period), sql.Literal(piece.first), sql.Literal(piece.last)
+            sql.Identifier(table.period), sql.Literal(read.low), sql.Literal(read.high)
         )
     return _PART.format(
-        keys=_keys(ask, piece.source, zone),
-        measures=sql.SQL(", ").join(together(name) for name in ask.measures),
+        keys=_keys(ask, read.source, zone),
+        measures=sql.SQL(", ").join(map(sql.Identifier, ask.measures)),
         table=sql.Identifier(table.name),
         where=sql.SQL(" AND ").join([*_tenants(ask, among), span]),
-        group=_group(ask),
+        group=sql.SQL(""),
     )
 
 

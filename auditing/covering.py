@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 _HOUR = timedelta(hours=1)
@@ -39,6 +42,38 @@ def cover(start: datetime, end: datetime, sources: Sequence[str], zone: ZoneInfo
     if whole is None:
         return cover(start, end, finer, zone)
     return [*cover(start, whole.start, finer, zone), whole, *cover(whole.end, end, finer, zone)]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What is read of a source for some tenants: low <= at < high, local dates of `day` and `month`, else instants."""
+
+    source: str
+    low: Any
+    high: Any
+    tenants: tuple[UUID, ...]
+
+
+def merged(pieces: Iterable[tuple[Piece, tuple[UUID, ...]]]) -> list[Read]:
+    """The pieces of groups of tenants, each span once for all that have it: so most of a table is read for all of them at once.
+
+    No tenant is in two groups. Groups differ at the ends of a window, where the midnights of their zones do.
+    """
+    found: dict[str, list[Read]] = {}
+    for piece, tenants in pieces:
+        low, high = (piece.first, piece.last) if piece.first and piece.last else (piece.start, piece.end)
+        found.setdefault(piece.source, []).append(Read(piece.source, low, high, tenants))
+    reads: list[Read] = []
+    for source, given in found.items():
+        spans: list[Read] = []
+        for low, high in pairwise(sorted({edge for one in given for edge in (one.low, one.high)})):
+            tenants = tuple(id for one in given if one.low <= low and high <= one.high for id in one.tenants)
+            if spans and spans[-1].high == low and spans[-1].tenants == tenants:
+                spans[-1] = replace(spans[-1], high=high)
+            else:
+                spans.append(Read(source, low, high, tenants))
+        reads += [one for one in spans if one.tenants]
+    return reads
 
 
 def _hours(start: datetime, end: datetime) -> Piece | None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from auditing import rollups
 from auditing.answers import Ask
-from auditing.covering import cover
+from auditing.covering import cover, merged
 from auditing.metrics import Wanted
 from auditing.models import InferenceRequest, IngestWatermark
 from controlplane.core import partitions
@@ -68,7 +68,7 @@ rows = st.lists(
 
 @pytest.fixture
 def months(transactional_db):
-    for log in (rollups.HOURS, partitions.PartitionedLog("cp_auditing_inferencerequest", ("tenant_id", "request_id"))):
+    for log in (rollups.HOURS, partitions.PartitionedLog("cp_auditing_inferencerequest", ("request_id", "tenant_id"))):
         partitions.ensure(log, now(), months=[BEGIN.date().replace(month=month) for month in (1, 2, 3, 4)])
 
 
@@ -318,6 +318,45 @@ def test_each_instant_of_a_window_is_in_one_piece(window, zone, sources):
             assert {at.day for at in local} == {1}
         if piece.source == "hour":
             assert piece.start.minute == piece.start.second == piece.end.minute == piece.end.microsecond == 0
+
+
+@settings(max_examples=300)
+@given(
+    windows,
+    st.sets(st.sampled_from(ZONES), min_size=1),
+    st.sampled_from([("hour",), ("month", "hour"), ("month", "day")]),
+)
+def test_read_together_each_zone_reads_its_own_pieces(window, zones, sources):
+    tenants = {zone: UUID(int=n) for n, zone in enumerate(sorted(zones))}
+    pieces = [(piece, (id,)) for zone, id in tenants.items() for piece in cover(*window, sources, ZoneInfo(zone))]
+
+    reads = merged(pieces)
+
+    for id in tenants.values():
+        own = [(p.source, p.first or p.start, p.last or p.end) for p, (owner,) in pieces if owner == id]
+        together = [(read.source, read.low, read.high) for read in reads if id in read.tenants]
+        assert without_seams(together) == without_seams(own)
+
+
+def without_seams(spans):
+    """The spans of each source, those that follow each other as one; none overlaps another."""
+    found = []
+    for source, low, high in sorted(spans, key=lambda span: (span[0], span[1])):
+        assert not found or found[-1][0] != source or found[-1][2] <= low
+        if found and found[-1][0] == source and found[-1][2] == low:
+            found[-1] = (source, found[-1][1], high)
+        else:
+            found.append((source, low, high))
+    return found
+
+
+def test_months_that_several_zones_have_whole_are_read_once():
+    window = (BEGIN, BEGIN + DAY * 90)
+    pieces = [(piece, (zone,)) for zone in ZONES[:2] for piece in cover(*window, ("month", "hour"), ZoneInfo(zone))]
+
+    [both] = [read for read in merged(pieces) if read.source == "month" and len(read.tenants) == 2]
+
+    assert (both.low, both.high) == (BEGIN.date().replace(month=2), BEGIN.date().replace(month=4))
 
 
 def test_a_midnight_that_is_skipped_or_comes_twice_still_begins_one_day():
