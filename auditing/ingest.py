@@ -32,7 +32,7 @@ from controlplane.core import partitions
 from controlplane.core.bulk import copy_text, temporary_like
 from controlplane.core.ids import NIL, lower_bound, now
 
-LOG = partitions.PartitionedLog("cp_auditing_inferencerequest", local_unique=("tenant_id", "request_id"))
+LOG = partitions.PartitionedLog("cp_auditing_inferencerequest", local_unique=("request_id", "tenant_id"))
 
 MAX_REJECTIONS = 1000
 _BORDER = timedelta(hours=48)

@@ -137,7 +137,7 @@ def test_a_month_that_takes_a_request_twice_is_named_with_the_statement_that_men
         [partition] = cursor.fetchone()
         cursor.execute(f"DROP INDEX {partition}_once")
 
-    assert f"{partition}_once ON {partition} (tenant_id, request_id)" in found()["cp_auditing.E004"].hint
+    assert f"{partition}_once ON {partition} (request_id, tenant_id)" in found()["cp_auditing.E004"].hint
 
 
 def test_a_configuration_table_that_nothing_watches_is_named(db):

@@ -357,7 +357,7 @@ def test_the_day_of_a_call_is_the_tenants_by_both_ways_in(zone):
         )
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT cp_partition_add('cp_auditing_inferencerequest', %s, '{tenant_id, request_id}')", [at.date()]
+                "SELECT cp_partition_add('cp_auditing_inferencerequest', %s, '{request_id, tenant_id}')", [at.date()]
             )
         requests.complete(flying.pk, usage=USAGE)
     result = requests.ingest(ingested, historical=True)

@@ -238,7 +238,7 @@ def test_the_requests_of_a_local_month_are_all_compared(acme):
     for zone, at in (("Asia/Kolkata", BEGIN - HOUR), ("Pacific/Honolulu", BEGIN + HOUR)):
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT cp_partition_add('cp_auditing_inferencerequest', %s, '{tenant_id, request_id}')", [at.date()]
+                "SELECT cp_partition_add('cp_auditing_inferencerequest', %s, '{request_id, tenant_id}')", [at.date()]
             )
         local = MONTH if zone == "Asia/Kolkata" else (BEGIN - HOUR).date()
         InferenceRequestFactory(tenant_id=acme.pk, created_at=at, time_zone=zone, local_date=local)

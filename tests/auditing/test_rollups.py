@@ -108,7 +108,7 @@ def test_the_month_of_an_old_hour_is_made(acme):
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS cp_auditing_usagehour_202305")
         cursor.execute(
-            "SELECT cp_partition_add('cp_auditing_inferencerequest', '2023-05-01', '{tenant_id, request_id}')"
+            "SELECT cp_partition_add('cp_auditing_inferencerequest', '2023-05-01', '{request_id, tenant_id}')"
         )
     assert requests.ingest([usage], historical=True).inserted == 1
 
@@ -345,7 +345,7 @@ def test_roll_ups_are_what_the_requests_add_up_to_whatever_happened(everything):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT cp_partition_add('cp_auditing_inferencerequest', (%s::date - m * interval '1 month')::date, "
-            "'{tenant_id, request_id}') FROM generate_series(1, 2) m",
+            "'{request_id, tenant_id}') FROM generate_series(1, 2) m",
             [BEGIN.date()],
         )
     world = World()

@@ -28,7 +28,7 @@ from controlplane.core.partitions import (
 from tests.factories import AuditLogFactory, InferenceRequestFactory
 
 AT = datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)
-REQUESTS = PartitionedLog("cp_auditing_inferencerequest", ("tenant_id", "request_id"))
+REQUESTS = PartitionedLog("cp_auditing_inferencerequest", ("request_id", "tenant_id"))
 AUDIT = PartitionedLog("cp_auditing_auditlog")
 MONTHS = st.dates(date(2020, 1, 1), date(2027, 2, 1)).map(lambda day: day.replace(day=1))
 
@@ -222,7 +222,7 @@ def test_a_month_made_twice_at_once_is_made_once():
             barrier.wait()
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute(
-                    "SELECT cp_partition_add('cp_auditing_inferencerequest', %s, '{tenant_id, request_id}')", [month]
+                    "SELECT cp_partition_add('cp_auditing_inferencerequest', %s, '{request_id, tenant_id}')", [month]
                 )
                 made.append(cursor.fetchone()[0])
         except Exception as error:
