@@ -140,3 +140,18 @@ def test_no_column_of_a_list_is_cut_off_on_a_laptop(open_page, path):
     assert page.locator("#result_list tbody tr").count()
     over = "list => list.scrollWidth - list.closest('.results').clientWidth"
     assert page.locator("#result_list").evaluate(over) <= 0
+
+
+def test_on_a_phone_what_the_keyboard_reaches_in_a_head_is_seen(open_page):
+    page = open_page(360)
+    page.goto(f"{STORAGE}/bucket/")
+    head = page.locator("#result_list thead")
+    assert head.bounding_box()["width"] <= 1
+
+    page.locator("#result_list thead a", has_text="Versioning").focus()
+
+    link = page.locator("#result_list thead a:focus").bounding_box()
+    assert head.bounding_box()["height"] >= 24
+    assert link["x"] >= 0
+    assert link["x"] + link["width"] <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
