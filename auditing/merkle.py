@@ -28,3 +28,17 @@ def root(hashes: Sequence[bytes]) -> bytes:
         pairs = [node(level[place], level[place + 1]) for place in range(0, len(level) - 1, 2)]
         level = pairs + level[len(level) - len(level) % 2 :]
     return level[0]
+
+
+def root_of(leaves: bytes) -> bytes:
+    """As `root`, over leaves that stand one behind another, 32 octets each: in two thirds of the time.
+
+    Only for leaves that were made just now. Of hashes that are stored, one could be longer and the next one shorter.
+    """
+    if not leaves:
+        return sha256().digest()
+    while len(leaves) > 32:
+        whole = len(leaves) - len(leaves) % 64
+        pairs = [sha256(b"\x01" + leaves[place : place + 64]).digest() for place in range(0, whole, 64)]
+        leaves = b"".join(pairs) + leaves[whole:]
+    return leaves

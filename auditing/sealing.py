@@ -255,9 +255,11 @@ def _pieces(cursor: CursorWrapper, log: str, window: watermarks.Span, whole: boo
 def _piece(tenant_id: UUID, records: bytes) -> _Piece:
     """A piece from its ids and leaves, in turn."""
     last = len(records) - _RECORD
-    leaves = [records[place + 16 : place + _RECORD] for place in range(0, len(records), _RECORD)]
+    leaves = b"".join([records[place + 16 : place + _RECORD] for place in range(0, len(records), _RECORD)])
     first_id, last_id = UUID(bytes=records[:16]), UUID(bytes=records[last : last + 16])
-    return _Piece(tenant_id, month_of(instant_of(first_id)), first_id, last_id, len(leaves), merkle.root(leaves))
+    return _Piece(
+        tenant_id, month_of(instant_of(first_id)), first_id, last_id, len(leaves) // 32, merkle.root_of(leaves)
+    )
 
 
 def _checkpoint(cursor: CursorWrapper, run: UUID, low: int, high: int, now: datetime) -> Seal:

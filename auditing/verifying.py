@@ -288,7 +288,7 @@ class _LogVerification:
             month.retired = True
             return
         month.n += row.n
-        if row.found != row.n or merkle.root(_split(bytes(row.leaves))) != bytes(row.root):
+        if row.found != row.n or merkle.root_of(bytes(row.leaves)) != bytes(row.root):
             found = self._finding(row, self._mismatch(row))
             if row.found:
                 self.report.add([found])
@@ -389,10 +389,6 @@ _ROWS = (
     "SELECT tenant_id, month, seq, id_from, id_to, xid_from, xid_to, n, root, found, leaves, strays, altered, erased "
     "FROM cp_verify_rows(%s, %s, %s, %s, %s, %s)"
 )
-
-
-def _split(leaves: bytes) -> list[bytes]:
-    return [leaves[place : place + 32] for place in range(0, len(leaves), 32)]
 
 
 def _first(month: date) -> UUID:

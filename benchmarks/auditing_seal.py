@@ -46,11 +46,7 @@ def run() -> bool:
         "leaves and roots, both by the server": rate(ROWS, lambda: _ask(_ROOTS_BY_SERVER), lambda: None),
         "seal, the whole run": rate(ROWS, _seal, _unsealed),
     }
-    floor, _, _, sealed = rates.values()
-    goals = [
-        Goal("sealed rows per second", sealed, 100_000, "{:,.0f}"),
-        Goal("seal against SHA-256 of the rows", sealed / floor, 0.5, "{:.2f} x"),
-    ]
+    goals = [Goal("sealed rows per second", rates["seal, the whole run"], 100_000, "{:,.0f}")]
     return show(f"Sealing of {ROWS:,} requests", rates, "rows/s", goals)
 
 

@@ -37,6 +37,7 @@ def test_a_root_is_that_of_the_rfc_for_every_size():
     hashes = leaves(1100)
 
     assert [n for n in range(1101) if merkle.root(hashes[:n]) != defined(hashes[:n])] == []
+    assert [n for n in range(1101) if merkle.root_of(b"".join(hashes[:n])) != defined(hashes[:n])] == []
 
 
 def test_the_server_makes_the_same_root_for_every_size(db):
