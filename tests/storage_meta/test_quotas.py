@@ -134,4 +134,6 @@ def test_a_tenant_has_one_quota_and_one_count(acme):
     StorageUsageFactory(tenant=acme)
 
     assert StorageQuota.objects.get().tenant == acme
-    assert str(StorageUsage.objects.get()) == str(StorageQuota.objects.get()) == acme.name
+    for model in (StorageUsage, StorageQuota):
+        assert str(model.objects.select_related("tenant").get()) == acme.name
+        assert str(model.objects.get()) == f"tenant {acme.pk}"
