@@ -84,14 +84,14 @@ def _hits(ours: list[str], theirs: keys_peers.Tokens) -> bool:
     }
     measured = _in_turns(calls)
     one, many = _threads(verify, hot, 1), _threads(verify, hot, THREADS)
-    measured |= {f"verify, {THREADS} threads": many}
+    measured |= {"verify, 1 thread, on and on": one, f"verify, {THREADS} threads, on and on": many}
     floor, hit, api_key, knox = list(measured.values())[:4]
     goals = [
         Goal("a hit in sha256(token)", floor / hit, 5.0, "{:.1f} x", most=True),
         Goal(f"{THREADS} threads against one", many / one, 0.4, "{:.2f} x"),
         Goal("against djangorestframework-api-key", hit / api_key, 150, "{:,.0f} x"),
         Goal("against django-rest-knox", hit / knox, 150, "{:,.0f} x"),
-        Goal("keys a second, one thread", hit, 400_000, "{:,.0f}"),
+        Goal("keys a second, one thread", one, 400_000, "{:,.0f}"),
         Goal(f"keys a second, {THREADS} threads", many, 300_000, "{:,.0f}"),
     ]
     return show(f"Keys verified, {HOT} in turn, of {KEYS:,}", measured, "a second", goals)
