@@ -29,12 +29,17 @@ _REMEMBERED = 100_000
 _told: dict[tuple[UUID, str], None] = {}
 """What this process knows to have been told; the database knows it all."""
 
-# Sorted, so that two who tell several at once wait for each other in one order.
+# The buckets are locked as all who count on them lock them, and in the same order. Without that, the foreign key would share the
+# row with whoever updates it, and of two who then wait for it each can hold what the other one asks for: a deadlock.
 _TELL = """
+WITH l AS MATERIALIZED (
+    SELECT b.id FROM cp_policies_limitbucket b WHERE b.tenant_id = %s AND b.id = ANY (%s::uuid[])
+    ORDER BY b.id FOR NO KEY UPDATE OF b
+)
 INSERT INTO cp_policies_limitalert (id, tenant_id, bucket_id, threshold, level, used, policy_id, policy_version, told_at)
 SELECT n.id, %s, n.bucket_id, n.threshold, n.level, n.used, n.policy_id, n.version, %s
 FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::numeric[], %s::numeric[], %s::uuid[], %s::int[])
-    AS n(id, bucket_id, threshold, level, used, policy_id, version)
+    AS n(id, bucket_id, threshold, level, used, policy_id, version) JOIN l ON l.id = n.bucket_id
 ORDER BY n.bucket_id, n.threshold
 ON CONFLICT (bucket_id, threshold) DO NOTHING RETURNING bucket_id, threshold
 """
@@ -102,8 +107,9 @@ def tell(using: str, tenant_id: UUID, notices: Iterable[Notice]) -> None:
 def _first(using: str, tenant_id: UUID, new: dict[tuple[UUID, str], Notice]) -> list[tuple[UUID, str]]:
     """Those that nobody told before."""
     ones = [*new.values()]
+    buckets = [one.bucket_id for one in ones]
     params = (
-        tenant_id, now(), [uuid7() for _ in ones], [one.bucket_id for one in ones], [one.threshold for one in ones],
+        tenant_id, buckets, tenant_id, now(), [uuid7() for _ in ones], buckets, [one.threshold for one in ones],
         [one.level for one in ones], [one.used for one in ones], [one.policy.policy_id for one in ones],
         [one.policy.policy_version for one in ones],
     )  # fmt: skip

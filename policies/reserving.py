@@ -28,7 +28,7 @@ from policies.scope import Scope
 from policies.settling import check_request_id
 from tenants.apart import apart
 
-# NO KEY UPDATE and not UPDATE: a row of LimitAlert that points at a bucket need not wait. The limits come back into the row
+# NO KEY UPDATE and not UPDATE: no key changes. The limits come back into the row
 # for display, also where a call is refused; the amounts only with the reservation.
 _RESERVE = """
 WITH want AS (

@@ -47,9 +47,11 @@ from controlplane.__main__ import main
 sys.exit(main("development"))
 """
 
+# The worker notes its duties when it comes to it, which may be after `up` has said that it serves.
 COUNTS = """
 from django.apps import apps
-print({model._meta.label: model._base_manager.count() for model in apps.get_models()})
+models = [model for model in apps.get_models() if model.__name__ != "WorkerDuty"]
+print({model._meta.label: model._base_manager.count() for model in models})
 """
 
 

@@ -11,6 +11,8 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 ROWS, BYTES = 50_000, 64 * 1024 * 1024
+GATHER = 0.002
+"""Seconds for which rows that somebody waits for wait for others of their kind: one commit is for all."""
 _OVERHEAD = 200
 """Bytes that a waiting row takes beside its own: the tuple, the object of its bytes, the numbers in it."""
 
@@ -76,6 +78,8 @@ class Queue:
         self._rows: deque[Row] = deque()
         self._bytes = self._durable = self._blocked = 0
         self._wanted: float = float("inf")  # so many rows wake who takes
+        self._hurry = False  # one that somebody waits for does too
+        self._together = 0  # so many were waited for when the last ones were taken
         self._closed = False
         self._counts = Counts()
 
@@ -95,20 +99,21 @@ class Queue:
             self._counts.accepted += 1
             if ack is not None:
                 self._durable += 1
-                if self._wanted <= self._most:
-                    self._arrived.notify()
-            elif len(self._rows) >= self._wanted:
+            if len(self._rows) >= self._wanted or (ack is not None and self._hurry):
                 self._arrived.notify()
         return True
 
     def take(self, most: int, wait: float, linger: float) -> list[Row]:
         """Up to `most` of the oldest rows, which stay until they are dropped; none if none comes within `wait` seconds. Waits up
-        to `linger` for more, unless somebody waits for one of these."""
+        to `linger` for more, unless somebody waits for one of these; then for as many as last time, but GATHER."""
         with self._lock:
             if not self._rows and wait:
                 self._await(1, 0.05 if self._closed else wait)
             if self._rows and linger and not self._durable and len(self._rows) < most and not self._closed:
                 self._await(most, linger)
+            if linger and self._durable < self._together and self._durable and not self._closed:
+                self._await(len(self._rows) - self._durable + self._together, GATHER, hurry=False)
+            self._together = min(self._durable, most)
             return list(islice(self._rows, most))
 
     def drop(self, rows: int, committed: int = 0, duplicates: int = 0, dead: int = 0, spooled: int = 0) -> None:
@@ -178,10 +183,10 @@ class Queue:
         self._counts.dead += dead
         self._counts.spooled += spooled
 
-    def _await(self, rows: int, seconds: float) -> None:
-        self._wanted = rows
+    def _await(self, rows: int, seconds: float, hurry: bool = True) -> None:
+        self._wanted, self._hurry = rows, hurry
         self._arrived.wait(seconds)
-        self._wanted = float("inf")
+        self._wanted, self._hurry = float("inf"), False
 
     def _wait_for_room(self, size: int, patience: float) -> bool:
         self._blocked += 1

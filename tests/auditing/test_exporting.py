@@ -385,7 +385,7 @@ def test_a_forged_export_is_found_and_the_row_or_seal_named(awkward, tmp_path, h
 
 @transactional
 def test_several_processes_find_what_one_finds(awkward, tmp_path, monkeypatch):
-    monkeypatch.setattr(verify_export, "BATCH", 2)
+    monkeypatch.setattr(verify_export, "PART", 1000)
     monkeypatch.setattr(verify_export, "MANY", 0)
     exported(tmp_path / "whole")
 

@@ -465,7 +465,9 @@ def test_the_files_of_an_ended_process_are_taken_over_and_those_of_a_living_one_
         living.put(event(f"demo.living{n}"))
     while dead.stats().spooled < 5 or living.stats().spooled < 5:
         pass
+    thread = dead._thread
     dead.stop(0)
+    thread.join(30)
     relay.mend()
 
     last.put(event("demo.last"), durable=True, timeout=30)

@@ -90,14 +90,16 @@ def test_a_reservation_settled_released_and_expired_at_once_ends_once(acme):
     assert limits.verify() == []
 
 
-def test_eight_who_pass_a_threshold_at_once_tell_it_once(acme):
+@pytest.mark.parametrize("time", range(5))
+def test_eight_who_pass_a_threshold_at_once_tell_it_once(acme, time):
     acme.policy("budget", budget("8.00", alert_at=[0.5, 1]))
     acme.policy("budget", budget("0.50", mode="soft"), user=acme.user())
     effective = acme.effective(user=acme.user())
 
     held = together(*(lambda name=name: hold(effective, name) for name in "abcdefgh"))
-    together(*(lambda one=one: limits.settle(one, DOLLAR) for one in held))
+    ends = together(*(lambda one=one: limits.settle(one, DOLLAR) for one in held))
 
+    assert [one.changed for one in ends] == [True] * 8
     assert {*LimitAlert.objects.values_list("threshold", flat=True)} == {"alert:4", "alert:8", "soft:0.5"}
     assert AuditLog.objects.filter(action="limit.alert").count() == 2
     assert AuditLog.objects.filter(action="limit.soft").count() == 1

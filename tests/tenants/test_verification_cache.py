@@ -351,6 +351,7 @@ def test_sixty_four_threads_on_one_cold_key_are_one_statement(issued, monkeypatc
 
 
 def test_without_a_lease_the_database_is_asked_and_without_both_nobody_is_let_in(warm, monkeypatch):
+    invalidation.stop()
     monkeypatch.setattr(invalidation, "fresh_until", 0.0)
     monkeypatch.setattr(invalidation, "start", lambda: None)
     assert APIKey.objects.verify(warm.token)
