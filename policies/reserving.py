@@ -28,8 +28,8 @@ from policies.scope import Scope
 from policies.settling import check_request_id
 from tenants.apart import apart
 
-# NO KEY UPDATE and not UPDATE: no key changes. The limits come back into the row
-# for display, also where a call is refused; the amounts only with the reservation.
+# NO KEY UPDATE and not UPDATE: no key changes. The limits come back into the row for display, also where a call is refused;
+# the amounts only with the reservation.
 _RESERVE = """
 WITH want AS (
     SELECT * FROM unnest(%s::text[], %s::numeric[], %s::numeric[], %s::text[]) AS w(key, amount, bound, mode)

@@ -313,7 +313,8 @@ def test_a_port_just_left_can_be_used_again(free_port: int):
     with listen("127.0.0.1", free_port), socket.create_connection(("127.0.0.1", free_port)):
         pass
 
-    listen("127.0.0.1", free_port).close()
+    with listen("127.0.0.1", free_port) as again:
+        assert again.getsockname() == ("127.0.0.1", free_port)
 
 
 def test_a_port_that_a_wildcard_holds_is_taken():

@@ -21,6 +21,7 @@ from auditing.values import TOKENS
 from controlplane.core import display
 from controlplane.core.conf import conf
 from controlplane.core.errors import ControlPlaneError
+from controlplane.core.forms import reason_field
 
 NAME = "cp_auditing_inferencerequest_adjust"
 _MEANING = {
@@ -51,10 +52,7 @@ class AdjustForm(forms.Form):
     key = forms.CharField(
         max_length=200, required=False, help_text="Tells apart two adjustments of this request for the same reason."
     )
-    reason = forms.CharField(
-        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept with the adjustment.",
-        error_messages={"required": "Say why: this is kept with the adjustment."},
-    )  # fmt: skip
+    reason = reason_field("with the adjustment")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

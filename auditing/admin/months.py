@@ -21,6 +21,7 @@ from auditing.models import UsageSummary
 from controlplane.core import display
 from controlplane.core.admin import readable_address
 from controlplane.core.errors import ControlPlaneError
+from controlplane.core.forms import reason_field
 from controlplane.core.partitions import next_month
 
 LIST, CLOSE, REOPEN = (
@@ -51,10 +52,7 @@ class Line:
 
 
 class ReopenForm(forms.Form):
-    reason = forms.CharField(
-        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept in the audit log.",
-        error_messages={"required": "Say why: this is kept in the audit log."},
-    )  # fmt: skip
+    reason = reason_field()
 
 
 class CloseForm(ReopenForm):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 ROWS, BYTES = 50_000, 64 * 1024 * 1024
 GATHER = 0.002
-"""Seconds for which rows that somebody waits for wait for others of their kind: one commit is for all."""
+"""Seconds at most for which rows that somebody waits for are kept back for others of their kind: one commit is for all."""
 _OVERHEAD = 200
 """Bytes that a waiting row takes beside its own: the tuple, the object of its bytes, the numbers in it."""
 
@@ -111,7 +111,7 @@ class Queue:
                 self._await(1, 0.05 if self._closed else wait)
             if self._rows and linger and not self._durable and len(self._rows) < most and not self._closed:
                 self._await(most, linger)
-            if linger and self._durable < self._together and self._durable and not self._closed:
+            if linger and 0 < self._durable < self._together and not self._closed:
                 self._await(len(self._rows) - self._durable + self._together, GATHER, hurry=False)
             self._together = min(self._durable, most)
             return list(islice(self._rows, most))

@@ -241,6 +241,19 @@ class WritableModelAdmin(ModelAdmin):
         return super().get_form(request, obj, change=change, **kwargs)
 
 
+def _refused(rows: list[Any], request: HttpRequest, reason: str, perform: Callable[..., object]) -> str:
+    """Act on all of the rows or on none; why it was none, "" if it was done."""
+    try:
+        if not reason.strip():
+            raise ControlPlaneError("reason_required", "Say why: this is kept in the audit log.")
+        with transaction.atomic(using=conf.DATABASE):
+            for row in rows:
+                perform(row, request, reason)
+    except ControlPlaneError as refused:
+        return refused.message
+    return ""
+
+
 def confirmed_action(
     label: str,
     *,
@@ -275,15 +288,8 @@ def confirmed_action(
         reason = request.POST.get("cp_reason")
         error = ""
         if reason is not None:
-            try:
-                if not reason.strip():
-                    raise ControlPlaneError("reason_required", "Say why: this is kept in the audit log.")
-                with transaction.atomic(using=conf.DATABASE):
-                    for row in rows:
-                        perform(row, request, reason)
-            except ControlPlaneError as refused:
-                error = refused.message
-            else:
+            error = _refused(rows, request, reason, perform)
+            if not error:
                 names = ", ".join(str(row) for row in rows[:3]) + (
                     f" and {len(rows) - 3} more" if len(rows) > 3 else ""
                 )

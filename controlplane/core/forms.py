@@ -33,3 +33,13 @@ class JSONField(forms.JSONField):
         except ValidationError:
             return initial if self.disabled else InvalidJSONInput(data)
         return super().bound_data(data, initial)
+
+
+def reason_field(kept: str = "in the audit log") -> forms.CharField:
+    """Why something is done, of 1 to 2,000 characters. kept: where that stands afterwards, for its help and its refusal."""
+    return forms.CharField(
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=f"It is kept {kept}.",
+        error_messages={"required": f"Say why: this is kept {kept}."},
+    )

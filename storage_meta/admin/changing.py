@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 
 from auditing.context import audit_context
 from controlplane.core.conf import conf
+from controlplane.core.forms import reason_field
 from policies.admin.asking import Moment
 from storage_meta.admin.base import handle, visible
 from storage_meta.errors import InvalidTag, StorageError
@@ -23,10 +24,7 @@ from storage_meta.models import StorageObject, StorageVersion
 
 
 class ReasonForm(forms.Form):
-    reason = forms.CharField(
-        max_length=2000, widget=forms.Textarea(attrs={"rows": 3}), help_text="It is kept in the access log.",
-        error_messages={"required": "Say why: this is kept in the access log."},
-    )  # fmt: skip
+    reason = reason_field("in the access log")
 
 
 class TagsForm(ReasonForm):
